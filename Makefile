@@ -1,0 +1,268 @@
+# Makefile - one file, no recursion into folders. `make help` lists what it can do.
+#
+# The layer table below is the architecture: a program or a unit-test binary links its layer and what
+# USES names, nothing else, so that a call to a higher layer does not link.
+# tests/tool/check_layers.sh holds the same table for #include lines.
+
+VERSION := 0.1.0
+
+# --- settings (`make help` explains them) ------------------------------------------------------
+FLAVOR  ?= release
+BUILD   ?= build/$(FLAVOR)
+PREFIX  ?= /usr/local
+DESTDIR ?=
+WERROR  ?= 0
+JSON    ?= 0
+TFLAGS  ?=
+V       ?= 0
+
+FLAVORS := release debug asan tsan
+ifeq ($(filter $(FLAVOR),$(FLAVORS)),)
+$(error FLAVOR=$(FLAVOR) is not known; use one of: $(FLAVORS))
+endif
+ifneq ($(words $(BUILD)),1)
+$(error BUILD="$(BUILD)" has a space in it; give a path without one (the project itself may have one))
+endif
+
+# A plain `make` uses every core; a -j on the command line wins.
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+.DELETE_ON_ERROR:
+.SUFFIXES:
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+Q   := $(if $(filter 1,$(V)),,@)
+say  = @echo "  $(1) $(2)"
+
+# --- flags: nothing that changes numbers or ties the build to this machine ----------------------
+OPT_release := -O3 -g
+OPT_debug   := -O0 -g3
+OPT_asan    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+OPT_tsan    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wvla $(if $(filter 1,$(WERROR)),-Werror)
+
+AR := ar
+ALL_CPPFLAGS := -I. -I$(BUILD) -D_GNU_SOURCE -DONESTEP_VERSION='"$(VERSION)"' $(CPPFLAGS)
+ALL_CFLAGS   := -std=c11 -pthread $(WARN) $(OPT_$(FLAVOR)) $(CFLAGS)
+ALL_LDFLAGS  := -pthread -Wl,--as-needed $(filter -fsanitize=%,$(OPT_$(FLAVOR))) $(LDFLAGS)
+
+# --- layers, lowest first ------------------------------------------------------------------------
+LAYERS := base proto common kernels op model sampler worker broker client
+
+SRC_base    := $(wildcard common/base/*.c)
+SRC_proto   := $(wildcard proto/*.c)
+SRC_common  := $(wildcard common/*.c)
+SRC_kernels := $(wildcard kernels/*.c kernels/ref/*.c kernels/cpu/*.c)
+SRC_op      := $(wildcard kernels/op/*.c)
+SRC_model   := $(wildcard worker/model/*.c)
+SRC_sampler := $(wildcard worker/sampler/*.c)
+SRC_worker  := $(filter-out worker/main.c,$(wildcard worker/*.c))
+SRC_broker  := $(filter-out broker/main.c,$(wildcard broker/*.c))
+SRC_client  := $(filter-out client/main.c,$(wildcard client/*.c))
+
+USES_proto   := base
+USES_common  := proto base
+USES_kernels := base
+USES_op      := kernels base
+USES_model   := op kernels base
+USES_sampler := base
+USES_worker  := model sampler op kernels common proto base
+USES_broker  := common proto base
+USES_client  := common proto base
+
+# The outside libraries of each layer, by pkg-config name, and those that have no such name.
+PKGS_base    := jansson
+PKGS_proto   := libprotobuf-c
+PKGS_common  := libzmq hiredis libcurl yaml-0.1 libcrypto libavformat libavcodec libavutil libswscale
+LIBS_kernels := -ldnnl -lm
+LIBS_op      := -lm
+LIBS_model   := -lm
+LIBS_sampler := -lm
+LIBS_worker  := -lm
+LIBS_common  := -lm
+LIBS_base    := -lm
+
+$(foreach l,$(LAYERS),$(if $(PKGS_$l),\
+  $(eval CFLAGS_$l := $(shell pkg-config --cflags $(PKGS_$l) 2>/dev/null))\
+  $(eval LIBS_$l += $(shell pkg-config --libs $(PKGS_$l) 2>/dev/null))))
+
+# The reference computes exactly what the formula says; the fast kernels may fuse multiply and add.
+FP := -ffp-contract=off
+$(BUILD)/kernels/cpu/%: FP := -ffp-contract=fast
+
+# --- generated sources ------------------------------------------------------------------------------
+PROTOS     := $(wildcard proto/*.proto)
+PB_C       := $(patsubst %.proto,$(BUILD)/%.pb-c.c,$(PROTOS))
+PB_H       := $(PB_C:.c=.h)
+EMBED_C    := $(patsubst %,$(BUILD)/%.c,$(wildcard common/*.lua))
+
+GEN_proto  := $(PB_C:%=%.o)
+GEN_common := $(EMBED_C:%=%.o)
+
+obj       = $(patsubst %,$(BUILD)/%.o,$(1))
+lib       = $(BUILD)/lib$(1).a
+layers_of = $(1) $(USES_$(1))
+libs_of   = $(foreach l,$(call layers_of,$(1)),$(call lib,$l))
+outside   = $(foreach l,$(call layers_of,$(1)),$(LIBS_$l))
+
+# --- what is built ----------------------------------------------------------------------------------
+ONESTEP        := $(BUILD)/bin/onestep
+PROGRAM_client := onestep
+PROGRAM_broker := onestep-broker
+PROGRAM_worker := onestep-worker
+PROGRAMS := $(foreach l,client broker worker,$(if $(wildcard $l/main.c),$(BUILD)/bin/$(PROGRAM_$l)))
+
+UNIT_LAYERS := $(foreach l,$(LAYERS),$(if $(wildcard tests/unit/$l/*.c),$l))
+SRC_tool    := $(filter-out tests/tool/victim.c,$(wildcard tests/tool/*.c))
+BENCHES     := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/*.c))
+FUZZERS     := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
+LIBTEST     := $(BUILD)/libtest.a
+
+# Name, sources, and the layer whose libraries are linked.
+SRC_check_kern   := $(wildcard tests/kern/*.c)
+SRC_check_golden := $(wildcard tests/golden/*.c)
+SRC_check_e2e    := $(wildcard tests/e2e/*.c)
+SRC_test_tool    := $(wildcard tests/unit/tool/*.c)
+$(foreach l,$(UNIT_LAYERS),$(eval SRC_test_$l := $(wildcard tests/unit/$l/*.c)))
+LINK_check_kern   := op
+LINK_check_golden := worker
+LINK_check_e2e    := common
+LINK_test_tool    := base
+$(foreach l,$(UNIT_LAYERS),$(eval LINK_test_$l := $l))
+
+SUITES := $(foreach s,test_tool $(UNIT_LAYERS:%=test_%) check_kern check_golden check_e2e,\
+            $(if $(SRC_$s),$s))
+TESTS  := $(SUITES:%=$(BUILD)/bin/%) $(if $(SRC_test_tool),$(BUILD)/bin/victim)
+
+.PHONY: all tests demo deps test run-tests lint format check symbols bench clean help install
+all: $(PROGRAMS)
+tests: $(PROGRAMS) $(TESTS) $(BENCHES:%=$(BUILD)/bin/%) $(FUZZERS:%=$(BUILD)/bin/%)
+
+# --- rules ------------------------------------------------------------------------------------------
+# A stamp changes only when its content does: a new flag recompiles, a new or deleted file relinks.
+.PHONY: FORCE
+FORCE:
+define stamp_rule
+$(1): FORCE
+	@mkdir -p "$$(@D)"; printf '%s\n' $(2) | cmp -s - $$@ || printf '%s\n' $(2) >$$@
+endef
+STAMPS := $(BUILD)/stamp
+FLAGS_NOW := $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(foreach l,$(LAYERS),$(CFLAGS_$l))
+$(eval $(call stamp_rule,$(STAMPS)/flags,'$(subst ','\'',$(FLAGS_NOW))'))
+
+# The message for a bare machine, instead of a compiler's complaint about a missing header.
+$(STAMPS)/deps: ops/setup/deps.sh
+	@mkdir -p $(@D); ops/setup/deps.sh --check; touch $@
+
+define layer_rules
+OBJ_$(1) := $(call obj,$(SRC_$(1))) $(GEN_$(1))
+$$(eval $$(call stamp_rule,$(STAMPS)/lib$(1),$(SRC_$(1)) $(GEN_$(1)) end))
+$(call lib,$(1)): $$(OBJ_$(1)) $(STAMPS)/lib$(1)
+	$$(Q)rm -f $$@; $(AR) cqs $$@ $$(OBJ_$(1))
+$$(OBJ_$(1)): LAYER_CFLAGS := $(CFLAGS_$(1))
+endef
+$(foreach l,$(LAYERS),$(eval $(call layer_rules,$l)))
+
+# $(1) binary, $(2) sources, $(3) layer it links, $(4) further archives placed before the layers
+define binary_rules
+$$(eval $$(call stamp_rule,$(STAMPS)/bin-$(1),$(2) end))
+$(BUILD)/bin/$(1): $(call obj,$(2)) $(4) $(call libs_of,$(3)) $(STAMPS)/bin-$(1)
+	@mkdir -p $$(@D); echo "  LD $$@"
+	$$(Q)$(CC) $(ALL_LDFLAGS) -o $$@ $(call obj,$(2)) $(4) $(call libs_of,$(3)) $(call outside,$(3)) $(LDLIBS)
+endef
+$(foreach l,client broker worker,$(if $(wildcard $l/main.c),\
+  $(eval $(call binary_rules,$(PROGRAM_$l),$l/main.c,$l))))
+$(foreach s,$(SUITES),$(eval $(call binary_rules,$s,$(SRC_$s),$(LINK_$s),$(LIBTEST))))
+$(if $(SRC_test_tool),$(eval $(call binary_rules,victim,tests/tool/victim.c,base,$(LIBTEST))))
+$(foreach b,$(BENCHES),$(eval $(call binary_rules,$b,tests/bench/$b.c,worker,$(LIBTEST))))
+$(foreach f,$(FUZZERS),$(eval $(call binary_rules,$f,tests/fuzz/$f.c,worker,$(LIBTEST))))
+
+$(eval $(call stamp_rule,$(STAMPS)/libtest,$(SRC_tool) end))
+$(LIBTEST): $(call obj,$(SRC_tool)) $(STAMPS)/libtest
+	$(Q)rm -f $@; $(AR) cqs $@ $(call obj,$(SRC_tool))
+
+$(BUILD)/%.c.o: %.c $(STAMPS)/flags | $(STAMPS)/deps
+	@mkdir -p $(@D); echo "  CC $<"
+	$(Q)$(CC) $(ALL_CPPFLAGS) -MMD -MP $(LAYER_CFLAGS) $(ALL_CFLAGS) $(FP) -c -o $@ $<
+$(BUILD)/%.c.o: $(BUILD)/%.c $(STAMPS)/flags | $(STAMPS)/deps
+	@mkdir -p $(@D); echo "  CC $<"
+	$(Q)$(CC) $(ALL_CPPFLAGS) -MMD -MP $(LAYER_CFLAGS) $(ALL_CFLAGS) $(FP) -c -o $@ $<
+
+$(BUILD)/proto/%.pb-c.c $(BUILD)/proto/%.pb-c.h &: proto/%.proto | $(STAMPS)/deps
+	@mkdir -p $(@D); echo "  PB $<"
+	$(Q)protoc-c --c_out=$(@D) --proto_path=proto $<
+$(call obj,$(SRC_proto) $(wildcard tests/unit/proto/*.c)): | $(PB_H)
+
+# common/NAME.lua becomes `const char NAME_lua[]`, ended by a NUL.
+$(BUILD)/%.lua.c: %.lua
+	@mkdir -p $(@D); echo "  EMBED $<"
+	$(Q){ echo 'extern const char $(notdir $*)_lua[];'; echo 'const char $(notdir $*)_lua[] = {'; \
+	  od -An -v -tx1 $< | sed 's/ \([0-9a-f][0-9a-f]\)/0x\1,/g'; echo '0 };'; } >$@
+
+# --- what people type -------------------------------------------------------------------------------
+PHOTO   := $(firstword $(wildcard ops/samples/*.jpg))
+DEMO    := $(ONESTEP) run $(PHOTO)
+
+deps: ; @ops/setup/deps.sh
+
+demo:
+	@ops/setup/deps.sh
+	@$(MAKE) all
+	@echo "  $(DEMO)"; $(DEMO)
+
+test:
+	@ops/setup/deps.sh
+	@$(MAKE) run-tests
+
+run-tests: tests
+	@tests/tool/run_suites.sh $(BUILD)/bin "$(SUITES)" $(TFLAGS)
+
+lint:
+	@tests/tool/lint.sh
+	@$(MAKE) symbols
+symbols: $(foreach l,$(LAYERS),$(call lib,$l))
+	@tests/tool/check_symbols.sh $(BUILD)
+check:
+	@$(MAKE) lint WERROR=1
+	@$(MAKE) test WERROR=1
+format:
+	@clang-format -i $$(tests/tool/sources.sh)
+
+# tests/bench/bench_NAME.c is run by `make bench-NAME`; JSON=1 asks for JSON lines.
+bench: $(BENCHES:bench_%=bench-%)
+bench-%: $(BUILD)/bin/bench_%
+	@$< $(if $(filter 1,$(JSON)),--json)
+
+install: all
+	@mkdir -p '$(DESTDIR)$(PREFIX)/bin'
+	@install -m 755 $(PROGRAMS) '$(DESTDIR)$(PREFIX)/bin/'
+
+clean:
+	rm -rf build
+
+help:
+	@sed -n 's/^#? \{0,1\}//p' Makefile
+
+#? make              programs into build/FLAVOR/bin: onestep, onestep-broker, onestep-worker
+#? make demo         install what is missing, build, turn a sample photograph into a video
+#? make test         install what is missing, build, run every test suite
+#? make deps         only install missing Debian packages, saying what each is for
+#? make lint         layers, headers, names, sizes, formatting
+#? make check        lint and test with warnings as errors
+#? make bench-NAME   one benchmark of tests/bench (make bench: all); JSON=1 prints JSON lines
+#? make format       clang-format every source file in place
+#? make install      programs, man pages and completions below DESTDIR/PREFIX
+#? make clean        remove build/
+#?
+#? Settings:
+#? FLAVOR=release|debug|asan|tsan   optimised (default), for gdb, or with a sanitizer
+#? BUILD=DIR                        where to build; default build/FLAVOR
+#? WERROR=1                         warnings are errors
+#? TFLAGS='TEXT --no-skip'          only tests with TEXT in their name; a skip is a failure
+#? PREFIX=DIR DESTDIR=DIR           where `make install` puts things; default /usr/local
+#? V=1                              show commands
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,110 @@
+#!/bin/sh
+# Find the Debian packages that Onestep needs and install what is missing, saying what each is for.
+# Usage: deps.sh [--check] [--with-lint]
+#   --check      install nothing; fail when something is missing
+#   --with-lint  also what `make lint` and .ci/run need
+set -eu
+
+# package | what for
+needed='
+gcc|compiles everything
+libc6-dev|the C library headers
+make|runs the Makefile
+pkg-config|finds the libraries below
+protobuf-c-compiler|turns proto/onestep.proto into C
+libprotobuf-c-dev|messages between client, broker and worker
+libzmq3-dev|sockets between client, broker and worker
+libhiredis-dev|the connection to Redis
+redis-server|keeps jobs and leases; onestep run starts a private one
+libcurl4-openssl-dev|fetches input images, uploads results
+libssl-dev|checksums and request signatures
+libyaml-dev|configuration files
+libjansson-dev|model configurations and result manifests
+libavformat-dev|reads images, writes MP4 files
+libavcodec-dev|decodes images, encodes H.264 and PNG
+libavutil-dev|pixel formats for the two above
+libswscale-dev|converts between RGB and YUV
+libdnnl-dev|oneDNN, fast matrix products and convolutions on the CPU
+'
+needed_by_lint='
+clang-format-14|checks the layout of the source
+universal-ctags|measures the length of functions
+binutils|lists the symbols of object files
+'
+
+check_only=no
+remedy="make deps"
+for arg; do
+    case $arg in
+    --check) check_only=yes ;;
+    --with-lint)
+        needed=$needed$needed_by_lint
+        remedy="ops/setup/deps.sh --with-lint" ;;
+    *) echo "deps.sh: $arg is not an option; use --check, --with-lint" >&2; exit 2 ;;
+    esac
+done
+
+if ! command -v dpkg-query >/dev/null; then
+    echo "This is not a Debian system, so what is installed can't be checked. Onestep needs:"
+    echo "$needed" | sed -n 's/|/: /p'
+    exit 0
+fi
+
+names=$(echo "$needed" | sed -n 's/|.*//p')
+# One query for all; a package that was never heard of goes to stderr, which says nothing new.
+# shellcheck disable=SC2086
+installed=" $(dpkg-query -W -f '${db:Status-Status} ${Package}\n' $names 2>/dev/null |
+    sed -n 's/^installed //p' | tr '\n' ' ') "
+missing=
+for name in $names; do
+    case $installed in *" $name "*) continue ;; esac
+    missing="$missing $name"
+done
+
+if [ -z "$missing" ]; then
+    [ "$check_only" = yes ] || echo "All packages that Onestep needs are installed."
+    exit 0
+fi
+echo "Missing Debian packages:"
+for name in $missing; do
+    echo "$needed" | sed -n "s/^$name|/  $name: /p"
+done
+if [ "$check_only" = yes ]; then
+    echo "Install them with: $remedy" >&2
+    exit 1
+fi
+
+if [ "$(id -u)" = 0 ]; then
+    as_root=
+elif command -v sudo >/dev/null; then
+    as_root=sudo
+else
+    echo "Installing needs root, and there is no sudo. As root, run: apt-get install$missing" >&2
+    exit 1
+fi
+
+# Onestep starts its own redis-server on a private socket; the system-wide service that comes with
+# the package would only take memory and a port, so it is kept from starting, now and at boot.
+hold_redis=no
+case " $missing " in *" redis-server "*)
+    if [ -d /run/systemd/system ] && command -v systemctl >/dev/null; then
+        hold_redis=yes
+        $as_root systemctl mask --runtime --quiet redis-server.service
+    fi ;;
+esac
+apt() { $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@"; }
+
+if ! apt update; then
+    echo "apt-get update failed; is the network up? Then run make deps again." >&2
+    exit 1
+fi
+# shellcheck disable=SC2086
+if ! apt install -y --no-install-recommends $missing; then
+    echo "apt-get could not install:$missing; its message is above." >&2
+    exit 1
+fi
+if [ $hold_redis = yes ]; then
+    $as_root systemctl unmask --runtime --quiet redis-server.service
+    $as_root systemctl disable --quiet redis-server.service
+fi
+echo "All packages that Onestep needs are installed."
