@@ -1,0 +1,94 @@
+/* media.h - pictures and video: decode a photograph, write PNG, write H.264 in MP4. The media_*.c
+ * files are the only users of libav.
+ *
+ * RGB is 8 bits, [height][width][3], rows without padding. Same input, same build: same bytes.
+ * Thread: any; a struct belongs to whoever opened it. */
+#ifndef ONESTEP_COMMON_MEDIA_H
+#define ONESTEP_COMMON_MEDIA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/buf.h"
+#include "common/base/status.h"
+
+/* A decoded picture. A zeroed struct is an empty one. */
+struct media_image {
+    int width_px, height_px; /* as it is to be looked at: EXIF orientation is applied */
+    uint8_t *rgb;            /* [height_px][width_px][3]; owned, freed by media_image_free */
+    char format[16];         /* "jpeg", "png", "webp", "tiff", "bmp", "gif" */
+};
+
+/* Decode a photograph: JPEG, PNG, WebP, TIFF, BMP, or the first frame of a GIF, told apart by their
+ * content. name: for sentences only ("photo.jpg").
+ * Alpha is composited over white; 16 bits a channel become 8 by rounding v * 255 / 65535; grey,
+ * palette and CMYK (Adobe's inverted form too) become RGB; the EXIF orientation of JPEG, PNG, WebP
+ * and TIFF is applied. Colour profiles are ignored.
+ * Size is read from the header and checked before pixels are allocated.
+ * Errors: ERR_BADARG when it is over LIMIT_IMAGE_BYTES or LIMIT_IMAGE_PIXELS, with both numbers;
+ * ERR_CORRUPT when it is not an image, of another kind, truncated or damaged; ERR_NOMEM.
+ * Note: PNG, BMP, GIF, TIFF and lossless WebP equal Pillow's decoding; the mean difference of JPEG
+ * and lossy WebP is below 1 of 255 (another inverse DCT and chroma filter). */
+MUST_USE status media_image_decode(struct media_image *img, const char *name, const void *bytes,
+                                   size_t len);
+
+/* Free the pixels. Accepts a zeroed struct. */
+void media_image_free(struct media_image *img);
+
+/* Append the picture as a PNG file to out. rgb: [height_px][width_px][3].
+ * Errors: ERR_BADARG for a size below 1, ERR_NOMEM, ERR_FULL above out's ceiling. */
+MUST_USE status media_png_encode(struct buf *out, const uint8_t *rgb, int width_px, int height_px);
+
+/* media_png_encode into a file at path. Errors: also ERR_FULL for a full disk, ERR_IO. */
+MUST_USE status media_png_write(const char *path, const uint8_t *rgb, int width_px, int height_px);
+
+/* The video to be written. */
+struct media_video_config {
+    const char *path;        /* MP4 to write; borrowed until media_video_open returns */
+    int width_px, height_px; /* even, 16 or more */
+    int fps;                 /* frames per second, 1 or more */
+};
+
+/* An MP4 being written. A zeroed struct is one that is not open. */
+struct media_video {
+    struct media_video_state *state;
+};
+
+/* Start an MP4: H.264 High, yuv420p, CRF 18, one thread, index before data (faststart), BT.709 from
+ * 720 rows up and BT.601 below, tagged so; no dates, no encoder names.
+ * Errors: ERR_BADARG (size, fps), ERR_FULL, ERR_IO naming path, ERR_NOMEM. */
+MUST_USE status media_video_open(struct media_video *v, const struct media_video_config *c);
+
+/* Append the next frame. rgb: [height_px][width_px][3], borrowed for the call. Errors: ERR_FULL
+ * naming the path, ERR_IO, ERR_NOMEM. */
+MUST_USE status media_video_add(struct media_video *v, const uint8_t *rgb);
+
+/* Flush, write the index, sync to disk, close. Without it the file is not a video.
+ * Errors: ERR_BADARG when there was no frame; ERR_FULL, ERR_IO. v is closed in any case, and on
+ * failure the file is removed. */
+MUST_USE status media_video_finish(struct media_video *v);
+
+/* Drop what is open and remove the unfinished file. Accepts a zeroed or finished struct. */
+void media_video_close(struct media_video *v);
+
+/* What a video file holds. */
+struct media_video_info {
+    char codec[32];          /* "h264" */
+    char pix_fmt[32];        /* "yuv420p" */
+    char color_space[32];    /* "bt709", "smpte170m", ... */
+    int width_px, height_px; /* of the pictures */
+    double fps;              /* average */
+    int frame_count;         /* decoded, not believed */
+    double duration_s;       /* of the file */
+    bool is_faststart;       /* "moov" lies before "mdat" */
+};
+
+/* Read a video file. Errors: ERR_NOTFOUND, ERR_CORRUPT naming path, ERR_NOMEM. */
+MUST_USE status media_video_probe(struct media_video_info *info, const char *path);
+
+/* Decode frame frame_index (from 0) into img, converted by the file's own colour tags.
+ * Errors: as media_video_probe; ERR_BADARG when there are fewer frames. */
+MUST_USE status media_video_frame(struct media_image *img, const char *path, int frame_index);
+
+#endif
