@@ -1,0 +1,69 @@
+/* checkpoint.h - a diffusers folder as one loaded model: CLIP, VAE, UNet, scheduler.
+ *
+ *   model_index.json  image_encoder/  vae/  unet/  scheduler/  feature_extractor/
+ *
+ * Everything is checked at open; afterwards a checkpoint is read-only and may serve any job.
+ * Thread: open and close by the owner; reading by any. */
+#ifndef ONESTEP_WORKER_MODEL_CHECKPOINT_H
+#define ONESTEP_WORKER_MODEL_CHECKPOINT_H
+
+#include "kernels/op/op.h"
+#include "worker/model/clip.h"
+#include "worker/model/unet.h"
+#include "worker/model/vae.h"
+
+/* From scheduler/scheduler_config.json: EulerDiscreteScheduler with v-prediction and Karras sigmas. */
+struct checkpoint_scheduler {
+    double sigma_min, sigma_max; /* ends of the schedule: 0.002 and 700 for SVD */
+};
+
+/* A loaded model. */
+struct checkpoint {
+    char name[128];                        /* last component of the folder's path */
+    char hash[33];                         /* hex of the content of weights and configs: tells two
+                                              checkpoints apart in a manifest, is no defence */
+    struct clip clip;                      /* image_encoder/ and feature_extractor/ */
+    struct vae vae;                        /* vae/ */
+    struct unet unet;                      /* unet/ */
+    struct checkpoint_scheduler scheduler; /* scheduler/ */
+    struct arena values;                   /* every weight, as float */
+    struct arena layers;                   /* arrays of layer structs */
+};
+
+/* What one job needs on the device. */
+struct checkpoint_need {
+    size_t weight_bytes; /* loaded weights */
+    size_t clip_bytes;   /* peak of the activation arena in clip_embed */
+    size_t encode_bytes; /* ... in vae_encode */
+    size_t unet_bytes;   /* ... in one unet_forward */
+    size_t decode_bytes; /* ... in vae_decode */
+    size_t act_bytes;    /* the largest of the four: the size for dev_open */
+    double clip_flops;   /* floating-point operations of each stage, for progress and ETA */
+    double encode_flops; /* ... of vae_encode */
+    double unet_flops;   /* ... of one unet_forward */
+    double decode_flops; /* ... of vae_decode */
+};
+
+/* The shape of a job, as far as memory cares. */
+struct checkpoint_job {
+    int64_t frames;        /* frames of the clip */
+    int64_t width, height; /* pixels, multiples of vae_factor */
+    int64_t chunk;         /* frames decoded together; 0: all */
+};
+
+/* Load the diffusers folder dir.
+ * Errors: ERR_NOTFOUND (no such folder or file), ERR_CORRUPT (files that contradict themselves or the
+ * config), ERR_BADARG (a config value that this build does not support; the sentence names the key),
+ * ERR_NOMEM. On error *c is closed. */
+MUST_USE status checkpoint_open(struct checkpoint *c, const char *dir);
+
+/* Accepts a zeroed struct. */
+void checkpoint_close(struct checkpoint *c);
+
+/* Measure a job without running it, through the kern_plan table.
+ * Errors: ERR_NOMEM when it is beyond any machine; ERR_BADARG when the job's shape is not possible
+ * with this checkpoint. */
+MUST_USE status checkpoint_plan(const struct checkpoint *c, const struct checkpoint_job *job,
+                                struct checkpoint_need *need);
+
+#endif
