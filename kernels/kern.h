@@ -1,11 +1,11 @@
 /* kern.h - the kernels of the engine: argument structs, formulas, and the table that holds them.
  *
- * A kernel is pointers in, pointers out: shapes have been checked by kernels/op, nothing is allocated
- * that was not reserved in open(), nothing is logged. Each kernel exists in every table:
+ * A kernel is pointers in, pointers out: shapes have been checked by kernels/op, results lie in memory
+ * of the caller, nothing is logged. Each kernel exists in every table:
  *   kern_ref  plain loops, double sums, the truth;
  *   kern_cpu  threads, AVX2/AVX-512 and oneDNN, chosen at run time.
- * Layout: activations are NHWC = [n][h][w][c], frames of a clip ride in n. That is at once the token
- * matrix [n*h*w][c] for linear layers and the input of both attentions: nothing is ever transposed.
+ * Layout: activations are NHWC = [n][h][w][c], frames of a clip ride in n. That is at once the
+ * token matrix [n*h*w][c] of linear layers and the input of both attentions: nothing is transposed.
  * Weights are [out][...][in], converted once at load from the checkpoint's layout.
  * A kernel returns OK or ERR_NOMEM / ERR_DEVICE; wrong shapes are a CHECK in kernels/op.
  * Aliasing: y may be x or residual where a comment says so, never otherwise.
@@ -19,7 +19,7 @@
 
 #include "common/base/status.h"
 
-/* Type of a tensor's elements. Both present tables compute in KERN_F32; 16-bit tables come later. */
+/* Type of a tensor's elements. Present tables compute in KERN_F32; 16-bit ones come later. */
 enum kern_dtype { KERN_NONE = 0, KERN_F32 };
 
 /* A dense activation [n][h][w][c]; borrows data. A token matrix is n frames of h*w rows of c. */
@@ -53,14 +53,15 @@ struct linear {
     int64_t out, in;     /* features */
 };
 
-/* Activation in a linear layer's epilogue. GELU is the exact erf form; quick GELU x*sigmoid(1.702x). */
+/* Activation in a linear layer's epilogue. GELU is the exact erf form, quick GELU is
+ * x * sigmoid(1.702 x). */
 enum kern_act { KERN_ACT_NONE = 0, KERN_ACT_SILU, KERN_ACT_GELU, KERN_ACT_QUICK_GELU };
 
 /* y = scale * (conv(up(x)) + bias + add) + residual
- * conv is a cross-correlation with zero padding outside up(x); up is nearest-neighbour resampling of
- * x to up_h x up_w (source row = floor(row * h / up_h)), or the identity when up_h == 0.
- * Shapes: x [n,h,w,ci]; y [n, (H+pad_top+pad_bottom-kh)/stride+1, (W+...)/stride+1, co] with H x W the
- * size after up; add [co] or NULL; residual as y or NULL (y may be residual).
+ * conv is a cross-correlation with zero padding outside up(x); up is nearest-neighbour resampling
+ * of x to up_h x up_w (source row = floor(row * h / up_h)), or the identity when up_h == 0.
+ * Shapes: x [n,h,w,ci]; y [n, (H+pad_top+pad_bottom-kh)/stride+1, (W+...)/stride+1, co] with H x W
+ * the size after up; add [co] or NULL; residual as y or NULL (y may be residual).
  * Source: torch.nn.functional.conv2d, interpolate(mode="nearest"). */
 struct kern_conv2d {
     struct tensor x, y, residual; /* residual.data == NULL: none */
@@ -118,8 +119,8 @@ struct kern_layer_norm {
 
 /* Scaled dot-product attention inside each frame:
  * y[n,i,head] = sum_j softmax_j(q[n,i,head] . k[n,j,head] / sqrt(d)) v[n,j,head].
- * Shapes: q, y [n, h*w = queries, heads*d]; k, v [n, keys, heads*d]. Rows may lie apart by more than
- * heads*d (q, k and v can be columns of one matrix): *_stride counts floats between rows. */
+ * Shapes: q, y [n, h*w = queries, heads*d]; k, v [n, keys, heads*d]. Rows may lie apart by more
+ * than heads*d (q, k and v can be columns of one matrix): *_stride counts floats between rows. */
 struct kern_attention {
     const float *q, *k, *v;               /* first element of each operand */
     float *y;                             /* dense output, not aliased */
@@ -170,7 +171,7 @@ struct kern_copy {
 /* What open() needs. */
 struct kern_config {
     int threads; /* worker threads, the caller included; 0: one per online core */
-    int isa; /* highest instruction set kern_cpu may use: enum kern_isa, KERN_ISA_AUTO for the best */
+    int isa;     /* highest instruction set for kern_cpu, enum kern_isa; KERN_ISA_AUTO: the best */
 };
 
 /* Instruction sets kern_cpu can be held to, in rising order. */

@@ -2,8 +2,8 @@
  *
  * A model is a list of op_* calls. Each op that makes a tensor takes it from dev->act; callers give
  * memory back with arena_mark / arena_release. Ops whose y is handed in write there.
- * Shapes that disagree are a bug in model code: CHECK. Sizes from outside (config, weights, job) were
- * validated before. Errors of every op: ERR_NOMEM when the arena is full, ERR_DEVICE,
+ * Shapes that disagree are a bug in model code: CHECK. Sizes from outside (config, weights, job)
+ * were validated before. Errors of every op: ERR_NOMEM when the arena is full, ERR_DEVICE,
  * ERR_CANCELLED once *dev->cancel is true (a job is stopped between kernels).
  * Thread: compute only. */
 #ifndef ONESTEP_KERNELS_OP_OP_H
@@ -58,7 +58,7 @@ struct op_conv_opt {
 MUST_USE status op_conv2d(struct dev *dev, struct tensor *y, const struct tensor *x,
                           const struct conv *layer, const struct op_conv_opt *opt);
 
-/* The (3,1,1) convolution over the n frames of one clip; only add, residual, scale of opt are read. */
+/* The (3,1,1) convolution over the n frames of one clip; of opt only add, residual, scale count. */
 MUST_USE status op_conv_temporal(struct dev *dev, struct tensor *y, const struct tensor *x,
                                  const struct conv *layer, const struct op_conv_opt *opt);
 
@@ -79,7 +79,8 @@ MUST_USE status op_group_norm(struct dev *dev, struct tensor *y, const struct te
 MUST_USE status op_layer_norm(struct dev *dev, struct tensor *y, const struct tensor *x,
                               const struct norm *layer);
 
-/* Self-attention in each frame. qkv [n,h,w,3*c], columns q | k | v, heads of c/heads; y [n,h,w,c]. */
+/* Self-attention in each frame. qkv [n,h,w,3*c], columns q | k | v, heads of c/heads;
+ * y [n,h,w,c]. */
 MUST_USE status op_attention(struct dev *dev, struct tensor *y, const struct tensor *qkv,
                              int64_t heads);
 

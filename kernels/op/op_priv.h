@@ -9,7 +9,8 @@
  * counted then. Call it first in every operator, before anything is taken from the arena. */
 MUST_USE status op_begin(struct dev *dev, double flops);
 
-/* Leave an operator that failed with st: what it took from the arena since mark goes back. Returns st. */
+/* Leave an operator that failed with st: what it took from the arena since mark goes back.
+ * Returns st. */
 MUST_USE status op_fail(struct dev *dev, size_t mark, status st);
 
 /* CHECK that t can be read: it exists, holds floats, and no dimension is empty. */

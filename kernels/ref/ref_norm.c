@@ -7,8 +7,8 @@ struct moments {
     double mean, inv_std;
 };
 
-/* Moments of `width` consecutive elements in each of `rows` rows that lie `apart` apart. Two passes:
- * the mean first, then the squares around it. */
+/* Moments of `width` consecutive elements in each of `rows` rows that lie `apart` apart. Two
+ * passes: the mean first, then the squares around it. */
 static struct moments moments_of(const float *x, int64_t rows, int64_t width, int64_t apart,
                                  double eps)
 {
