@@ -1,0 +1,320 @@
+/* msg.h - the messages between client, broker and worker, as plain C structs.
+ *
+ * struct msg is what proto/codec makes of bytes, and what it turns into bytes. One request, one
+ * answer with the same seq; only JOB, CANCEL_LEASE and DRAIN come unasked (seq 0).
+ *
+ *   client -> broker          answer              worker -> broker       answer
+ *   SUBMIT                    SUBMITTED           HELLO                  WELCOME
+ *   STATUS                    STATUSES            CREDIT                 - (repeated in STATE)
+ *   LIST                      LISTED              STATE                  STATE_ACK
+ *   CANCEL                    CANCELLED           DONE, FAIL, RELEASE    ACK
+ *   PING                      PONG                BYE                    -
+ *                                                 broker -> worker: JOB, CANCEL_LEASE, DRAIN
+ *   any request may be answered by ERROR: nothing was done, or (ERR_UNAVAILABLE) nobody knows
+ *   whether it was; every request may be sent again with the same ids.
+ *
+ * Strings are never NULL; "" means none. Pointers in a decoded message lie in the arena that was
+ * given to codec_decode. Times are milliseconds; *_at_ms since 1970 UTC, 0: has not happened. */
+#ifndef ONESTEP_PROTO_MSG_H
+#define ONESTEP_PROTO_MSG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/status.h"
+#include "proto/spec.h"
+
+/* A job id: 2 hex digits of shard and 24 base32 characters, in [0-9a-z]; common/id.h makes them.
+ * Workers and brokers are named by ids of the same form. */
+#define JOB_ID_CHARS 26
+#define JOB_ID_BYTES (JOB_ID_CHARS + 1)
+
+/* Where a job is in its life; common/job.h has the drawing and the transitions. */
+enum job_state {
+    JOB_ILLEGAL = 0, /* no such job */
+    JOB_QUEUED,      /* waits for a worker */
+    JOB_DELAYED,     /* waits for its next try */
+    JOB_LEASED,      /* a worker has it and prepares */
+    JOB_RUNNING,     /* a worker computes */
+    JOB_DONE,        /* the result is published */
+    JOB_DEAD,        /* given up; code and sentence say why */
+    JOB_CANCELLED,   /* a user asked to stop */
+    JOB_STATE_COUNT
+};
+
+/* How a request about one job or one lease ended. */
+enum msg_verdict {
+    VERDICT_NONE = 0,
+    VERDICT_OK,        /* done as asked; for a lease: go on */
+    VERDICT_DUPLICATE, /* the very same was asked before; nothing changed, all is well */
+    VERDICT_CONFLICT,  /* the id exists with other parameters, or the state forbids the request */
+    VERDICT_REFUSED,   /* not accepted; code and sentence say why */
+    VERDICT_UNKNOWN,   /* no such job */
+    VERDICT_LOST,      /* the lease is no longer the sender's: stop, nothing will be accepted */
+    VERDICT_CANCELLED, /* the job was cancelled: stop */
+    VERDICT_TIMEOUT,   /* the attempt ran longer than its timeout: stop */
+    VERDICT_RELEASED,  /* the worker itself handed the lease back (agent to worker only) */
+    VERDICT_COUNT
+};
+
+/* The right to run one attempt of one job. Compared for equality of all three. */
+struct lease {
+    char job[JOB_ID_BYTES];
+    int64_t attempt; /* 1 for the first */
+    uint64_t nonce;  /* random; in keys and logs as 16 hex digits */
+};
+
+/* Where the result is. URLs that a reader of the blob store can open; "" when absent. */
+struct job_result {
+    const char *video;    /* MP4 */
+    const char *poster;   /* PNG */
+    const char *manifest; /* JSON */
+};
+
+/* What is known about one job. Which fields are valid depends on state. */
+struct job_status {
+    char job[JOB_ID_BYTES];
+    enum job_state state;     /* JOB_ILLEGAL: no such job, and nothing else is valid */
+    int64_t attempt;          /* leases handed out so far; 0: none */
+    int64_t tries;            /* attempts that were started or failed */
+    int64_t attempts_max;     /* tries after which the job is dead */
+    int64_t priority;         /* as submitted */
+    int64_t submitted_at_ms;  /* wall clock of the store */
+    int64_t started_at_ms;    /* of the present or last attempt */
+    int64_t ended_at_ms;      /* of the job */
+    double progress;          /* 0..1 of the present attempt */
+    const char *model;        /* as submitted */
+    const char *labels;       /* as submitted */
+    const char *worker;       /* present or last holder: "host/id" or "" */
+    const char *stage;        /* what the worker does now, "" when it does nothing */
+    status code;              /* of the last failed attempt; OK: none failed */
+    const char *sentence;     /* of the last failed attempt */
+    struct job_result result; /* when JOB_DONE */
+};
+
+/* --- client and broker ----------------------------------------------------------------------- */
+
+/* One job of a SUBMIT. */
+struct msg_submit_item {
+    char job[JOB_ID_BYTES];
+    struct job_spec spec;
+};
+
+/* At most LIMIT_JOBS_PER_MSG, and LIMIT_MSG_BYTES encoded: codec_spec_bytes helps to split. */
+struct msg_submit {
+    const struct msg_submit_item *items;
+    size_t item_count;
+};
+
+/* Answer for one job of SUBMIT or CANCEL. SUBMIT: OK, DUPLICATE, CONFLICT, REFUSED.
+ * CANCEL: OK, DUPLICATE (was cancelled before), CONFLICT (has ended), UNKNOWN. */
+struct msg_job_verdict {
+    char job[JOB_ID_BYTES];
+    enum msg_verdict verdict;
+    enum job_state state; /* of the job after the request */
+    status code;          /* when REFUSED or CONFLICT; ERR_UNAVAILABLE: send this one again */
+    const char *sentence; /* for people, when code is not OK */
+};
+
+/* SUBMITTED, CANCELLED: one verdict for each item, in the order of the request. */
+struct msg_job_verdicts {
+    const struct msg_job_verdict *items;
+    size_t item_count;
+};
+
+/* STATUS, CANCEL: at most LIMIT_JOBS_PER_MSG ids. */
+struct msg_ids {
+    const char (*ids)[JOB_ID_BYTES];
+    size_t id_count;
+};
+
+/* LIST: newest first. */
+struct msg_list {
+    enum job_state state; /* only jobs in this state; JOB_ILLEGAL: all */
+    const char *label;    /* only jobs with this "key=value" or "key" among their labels; "": all */
+    int64_t limit;        /* jobs in the answer, 1..LIMIT_JOBS_PER_MSG */
+    const char *cursor;   /* "" for the first page, then the cursor of the last answer */
+};
+
+/* STATUSES: jobs in the order of the request. What does not fit in a message is left out at the
+ * end: when job_count is below what was asked for, ask again for the rest.
+ * LISTED: cursor is "" on the last page; a page may be short or empty before that. */
+struct msg_statuses {
+    const struct job_status *jobs;
+    size_t job_count;
+    const char *cursor;
+};
+
+/* PONG: who answers, and how much there is to do. */
+struct msg_pong {
+    const char *broker;                  /* its id */
+    const char *version;                 /* its release */
+    int64_t worker_count;                /* workers that this broker hears now */
+    int64_t job_counts[JOB_STATE_COUNT]; /* jobs in each state; [0] is unused */
+};
+
+struct msg_error {
+    status code;
+    const char *sentence;
+};
+
+/* --- worker and broker ----------------------------------------------------------------------- */
+
+/* HELLO: first message on every connection, and again whenever a broker does not know us. Credit
+ * counters start from zero with it. */
+struct msg_hello {
+    char worker[JOB_ID_BYTES];
+    const char *host;          /* for people */
+    const char *device;        /* for people */
+    const char *version;       /* its release */
+    const char *const *models; /* names of the models that it serves, best first */
+    size_t model_count;        /* 1..MSG_MODELS_MAX */
+};
+#define MSG_MODELS_MAX 8
+
+struct msg_welcome {
+    char broker[JOB_ID_BYTES];
+    int64_t lease_ms;     /* a lease ends when no STATE renews it for so long */
+    int64_t heartbeat_ms; /* how often STATE is wanted */
+};
+
+/* CREDIT: jobs that the worker was ever ready to take since its HELLO. */
+struct msg_credit {
+    int64_t granted_total;
+};
+
+struct msg_job {
+    struct lease lease;
+    int64_t lease_ms;
+    struct job_spec spec;
+};
+
+/* One held lease in a heartbeat. */
+struct msg_lease_state {
+    struct lease lease;
+    bool is_started;   /* compute has begun: from now on the attempt counts as a try */
+    double progress;   /* 0..1 */
+    const char *stage; /* at most MSG_STAGE_MAX bytes, [a-z0-9_] */
+};
+#define MSG_STAGE_MAX 31
+
+/* STATE: the heartbeat, with every held lease. */
+struct msg_state {
+    int64_t granted_total; /* as in CREDIT */
+    const struct msg_lease_state *leases;
+    size_t lease_count; /* 0..MSG_LEASES_MAX */
+};
+#define MSG_LEASES_MAX 64
+
+struct msg_lease_verdict {
+    struct lease lease;
+    enum msg_verdict verdict; /* OK, LOST, CANCELLED or TIMEOUT */
+};
+
+/* STATE_ACK: a verdict for each lease of the STATE. */
+struct msg_state_ack {
+    int64_t dispatched_total; /* JOBs sent since HELLO; more than were received: some got lost */
+    const struct msg_lease_verdict *verdicts;
+    size_t verdict_count;
+};
+
+struct msg_done {
+    struct lease lease;
+    struct job_result result;
+};
+
+struct msg_fail {
+    struct lease lease;
+    status code;          /* status_is_retryable decides whether there is another try */
+    const char *sentence; /* for people, at most MSG_SENTENCE_MAX bytes */
+};
+#define MSG_SENTENCE_MAX 511
+
+struct msg_release {
+    struct lease lease;
+};
+
+/* ACK: what became of DONE, FAIL or RELEASE: OK, DUPLICATE, or LOST, CANCELLED. */
+struct msg_ack {
+    struct lease lease;
+    enum msg_verdict verdict;
+};
+
+/* CANCEL_LEASE: LOST, CANCELLED or TIMEOUT, told early; the next STATE_ACK says the same. */
+struct msg_cancel_lease {
+    struct lease lease;
+    enum msg_verdict verdict;
+};
+
+enum msg_type {
+    MSG_NONE = 0,
+    MSG_SUBMIT,
+    MSG_SUBMITTED,
+    MSG_STATUS,
+    MSG_STATUSES,
+    MSG_LIST,
+    MSG_LISTED,
+    MSG_CANCEL,
+    MSG_CANCELLED,
+    MSG_PING,
+    MSG_PONG,
+    MSG_ERROR,
+    MSG_HELLO,
+    MSG_WELCOME,
+    MSG_CREDIT,
+    MSG_JOB,
+    MSG_STATE,
+    MSG_STATE_ACK,
+    MSG_DONE,
+    MSG_FAIL,
+    MSG_RELEASE,
+    MSG_ACK,
+    MSG_CANCEL_LEASE,
+    MSG_DRAIN,
+    MSG_BYE,
+    MSG_TYPE_COUNT
+};
+
+/* One message. type says which member is valid; PING, DRAIN and BYE have none. */
+struct msg {
+    enum msg_type type;
+    uint64_t seq; /* the sender's number; an answer repeats the request's */
+    union {
+        struct msg_submit submit;
+        struct msg_job_verdicts submitted;
+        struct msg_ids status;
+        struct msg_statuses statuses;
+        struct msg_list list;
+        struct msg_statuses listed;
+        struct msg_ids cancel;
+        struct msg_job_verdicts cancelled;
+        struct msg_pong pong;
+        struct msg_error error;
+        struct msg_hello hello;
+        struct msg_welcome welcome;
+        struct msg_credit credit;
+        struct msg_job job;
+        struct msg_state state;
+        struct msg_state_ack state_ack;
+        struct msg_done done;
+        struct msg_fail fail;
+        struct msg_release release;
+        struct msg_ack ack;
+        struct msg_cancel_lease cancel_lease;
+    };
+};
+
+/* Word of a message type, "submit", "state_ack", ..., for logs. This function can't fail. */
+const char *msg_type_name(enum msg_type type);
+
+/* Word of a verdict, "ok", "duplicate", ..., for logs and JSON. This function can't fail. */
+const char *msg_verdict_name(enum msg_verdict verdict);
+
+/* Is text the id of a job, worker or broker: JOB_ID_CHARS characters of [0-9a-z]? */
+bool msg_is_id(const char *text);
+
+/* Same job, attempt and nonce? */
+bool msg_lease_equal(const struct lease *a, const struct lease *b);
+
+#endif
