@@ -30,6 +30,7 @@ struct unet_config {
     int64_t cross_attention_dim;              /* width of the image embedding */
     int64_t addition_time_embed_dim;          /* width of each added id's sinusoid */
     int frames;                               /* frames that the checkpoint was trained for */
+    int64_t sample_size;                      /* side of the square latents it was trained at */
 };
 
 /* One resolution of the down or the up path. */
