@@ -57,17 +57,29 @@ struct config_row {
 
 #define CFG_FIELD(type, f) offsetof(type, f), sizeof(((type *)0)->f)
 #define CFG_ROW_INT(type, f, min, max, text, unit, help)                                           \
-    { #f, CFG_INT, CFG_FIELD(type, f), min, max, text, NULL, unit, help }
+    {                                                                                              \
+#f, CFG_INT, CFG_FIELD(type, f), min, max, text, NULL, unit, help                          \
+    }
 #define CFG_ROW_DOUBLE(type, f, min, max, text, unit, help)                                        \
-    { #f, CFG_DOUBLE, CFG_FIELD(type, f), min, max, text, NULL, unit, help }
+    {                                                                                              \
+#f, CFG_DOUBLE, CFG_FIELD(type, f), min, max, text, NULL, unit, help                       \
+    }
 #define CFG_ROW_BOOL(type, f, text, help)                                                          \
-    { #f, CFG_BOOL, CFG_FIELD(type, f), 0, 0, text, NULL, "", help }
+    {                                                                                              \
+#f, CFG_BOOL, CFG_FIELD(type, f), 0, 0, text, NULL, "", help                               \
+    }
 #define CFG_ROW_TEXT(type, f, text, help)                                                          \
-    { #f, CFG_TEXT, CFG_FIELD(type, f), 0, 0, text, NULL, "", help }
+    {                                                                                              \
+#f, CFG_TEXT, CFG_FIELD(type, f), 0, 0, text, NULL, "", help                               \
+    }
 #define CFG_ROW_CHOICE(type, f, text, names, help)                                                 \
-    { #f, CFG_CHOICE, CFG_FIELD(type, f), 0, 0, text, names, "", help }
+    {                                                                                              \
+#f, CFG_CHOICE, CFG_FIELD(type, f), 0, 0, text, names, "", help                            \
+    }
 #define CFG_ROW_LIST(type, f, text, help)                                                          \
-    { #f, CFG_LIST, CFG_FIELD(type, f), 0, 0, text, NULL, "", help }
+    {                                                                                              \
+#f, CFG_LIST, CFG_FIELD(type, f), 0, 0, text, NULL, "", help                               \
+    }
 
 /* Choices of a log_level setting; the index is an enum log_level. */
 extern const char *const config_log_levels[];
@@ -86,8 +98,8 @@ struct config_program {
 /* Fill cfg (the program's zeroed config struct) from defaults, --config FILE and flags. --help,
  * --version, --print-config (YAML that loads back) and --man (manual page source) are answered on
  * stdout: then *is_done is true and the program ends with exit code 0.
- * Errors: ERR_BADARG (flag, key, type, bounds, a word that is no flag), ERR_NOTFOUND and ERR_IO (the
- * file), ERR_CORRUPT (not YAML). cfg is then undefined. */
+ * Errors: ERR_BADARG (flag, key, type, bounds, a word that is no flag), ERR_NOTFOUND and ERR_IO
+ * (the file), ERR_CORRUPT (not YAML). cfg is then undefined. */
 MUST_USE status config_load(void *cfg, const struct config_program *program, int argc, char **argv,
                             bool *is_done);
 
