@@ -1,7 +1,7 @@
 /* kern.h - the kernels of the engine: argument structs, formulas, and the table that holds them.
  *
- * A kernel is pointers in, pointers out: shapes have been checked by kernels/op, results lie in memory
- * of the caller, nothing is logged. Each kernel exists in every table:
+ * A kernel is pointers in, pointers out: kernels/op has checked the shapes, the caller owns all
+ * tensors, nothing is logged. Each kernel exists in every table:
  *   kern_ref  plain loops, double sums, the truth;
  *   kern_cpu  threads, AVX2/AVX-512 and oneDNN, chosen at run time.
  * Layout: activations are NHWC = [n][h][w][c], frames of a clip ride in n. That is at once the

@@ -45,6 +45,17 @@ status op_new(struct dev *dev, struct tensor *t, int64_t n, int64_t h, int64_t w
     return st;
 }
 
+status op_result(struct dev *dev, struct tensor *result, const struct tensor *y,
+                 const struct tensor *like, int64_t c)
+{
+    if (!y->data)
+        return op_new(dev, result, like->n, like->h, like->w, c);
+    op_check_tensor(y);
+    CHECK(y->n == like->n && y->h == like->h && y->w == like->w && y->c == c);
+    *result = *y;
+    return OK;
+}
+
 int64_t op_elements(const struct tensor *t)
 {
     return t->n * t->h * t->w * t->c;

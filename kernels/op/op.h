@@ -1,7 +1,9 @@
 /* op.h - tensor operators: check shapes, take the result from the arena, call one kernel.
  *
  * A model is a list of op_* calls. Each op that makes a tensor takes it from dev->act; callers give
- * memory back with arena_mark / arena_release. Ops whose y is handed in write there.
+ * memory back with arena_mark / arena_release.
+ * CAREFUL: y->data is read. NULL (a zeroed y): y is taken from the arena. Otherwise y is a tensor of
+ * the result's shape that exists, and the op writes there; what y may alias is said in kern.h.
  * Shapes that disagree are a bug in model code: CHECK. Sizes from outside (config, weights, job)
  * were validated before. Errors of every op: ERR_NOMEM when the arena is full, ERR_DEVICE,
  * ERR_CANCELLED once *dev->cancel is true (a job is stopped between kernels).
@@ -54,7 +56,7 @@ struct op_conv_opt {
     float scale;                   /* 0 means 1 */
 };
 
-/* y = scale * (conv(x) + bias + add) + residual; y is taken from the arena. See kern_conv2d. */
+/* y = scale * (conv(x) + bias + add) + residual; y as above. See kern_conv2d. */
 MUST_USE status op_conv2d(struct dev *dev, struct tensor *y, const struct tensor *x,
                           const struct conv *layer, const struct op_conv_opt *opt);
 
@@ -62,20 +64,20 @@ MUST_USE status op_conv2d(struct dev *dev, struct tensor *y, const struct tensor
 MUST_USE status op_conv_temporal(struct dev *dev, struct tensor *y, const struct tensor *x,
                                  const struct conv *layer, const struct op_conv_opt *opt);
 
-/* y = act(x W^T + b) + residual (NULL: none); y is taken from the arena, [n,h,w,out]. */
+/* y = act(x W^T + b) + residual (NULL: none); y as above, [n,h,w,out]. */
 MUST_USE status op_linear(struct dev *dev, struct tensor *y, const struct tensor *x,
                           const struct linear *layer, enum kern_act act,
                           const struct tensor *residual);
 
-/* y = v * gelu(g); y is taken from the arena, [n,h,w,out/2]. */
+/* y = v * gelu(g); y as above, [n,h,w,out/2]. */
 MUST_USE status op_geglu(struct dev *dev, struct tensor *y, const struct tensor *x,
                          const struct linear *layer);
 
-/* Group norm with optional SiLU; statistics over span frames; y is taken from the arena. */
+/* Group norm with optional SiLU; statistics over span frames; y as above. */
 MUST_USE status op_group_norm(struct dev *dev, struct tensor *y, const struct tensor *x,
                               const struct norm *layer, int64_t span, bool silu);
 
-/* Layer norm over c; y is taken from the arena. */
+/* Layer norm over c; y as above. */
 MUST_USE status op_layer_norm(struct dev *dev, struct tensor *y, const struct tensor *x,
                               const struct norm *layer);
 
@@ -88,19 +90,19 @@ MUST_USE status op_attention(struct dev *dev, struct tensor *y, const struct ten
 MUST_USE status op_attention_temporal(struct dev *dev, struct tensor *y, const struct tensor *qkv,
                                       int64_t heads);
 
-/* y = x + z with z [n,h,w,c], [n,1,1,c] or [1,1,1,c]; y is taken from the arena. */
+/* y = x + z with z [n,h,w,c], [n,1,1,c] or [1,1,1,c]; y as above. */
 MUST_USE status op_add(struct dev *dev, struct tensor *y, const struct tensor *x,
                        const struct tensor *z);
 
-/* y = a x + (1 - a) z; y is taken from the arena. */
+/* y = a x + (1 - a) z; y as above. */
 MUST_USE status op_blend(struct dev *dev, struct tensor *y, const struct tensor *x,
                          const struct tensor *z, float a);
 
-/* y = [x, z] along channels; y is taken from the arena. */
+/* y = [x, z] along channels; y as above. */
 MUST_USE status op_concat(struct dev *dev, struct tensor *y, const struct tensor *x,
                           const struct tensor *z);
 
-/* y = x * sigmoid(x); y is taken from the arena. */
+/* y = x * sigmoid(x); y as above. */
 MUST_USE status op_silu(struct dev *dev, struct tensor *y, const struct tensor *x);
 
 /* Copy x into y, which exists and has as many elements. */

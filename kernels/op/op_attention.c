@@ -35,7 +35,8 @@ status op_attention(struct dev *dev, struct tensor *y, const struct tensor *qkv,
     status st = OK;
 
     TRY(op_begin(dev, (double)qkv->n * sequence_flops(tokens, c)));
-    TRY(op_new(dev, &result, qkv->n, qkv->h, qkv->w, c));
+    TRY(op_result(dev, &result, y, qkv, c));
+    CHECK(result.data != qkv->data);
     a.y = result.data;
     TRY(dev->kern->attention(dev->ctx, &a));
     *y = result;
@@ -64,7 +65,8 @@ status op_attention_temporal(struct dev *dev, struct tensor *y, const struct ten
     status st = OK;
 
     TRY(op_begin(dev, (double)pixels * sequence_flops(qkv->n, c)));
-    TRY(op_new(dev, &result, qkv->n, qkv->h, qkv->w, c));
+    TRY(op_result(dev, &result, y, qkv, c));
+    CHECK(result.data != qkv->data);
     a.y = result.data;
     TRY(dev->kern->attention_temporal(dev->ctx, &a));
     *y = result;

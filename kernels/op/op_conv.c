@@ -60,7 +60,8 @@ status op_conv2d(struct dev *dev, struct tensor *y, const struct tensor *x,
 
     TRY(op_begin(dev, 2.0 * (double)(x->n * h * w * layer->co) *
                           (double)(layer->kh * layer->kw * layer->ci)));
-    TRY(op_new(dev, &a.y, x->n, h, w, layer->co));
+    TRY(op_result(dev, &a.y, y, &(struct tensor){ .n = x->n, .h = h, .w = w }, layer->co));
+    CHECK(a.y.data != x->data);
     check_residual(o, &a.y);
     if (o->residual)
         a.residual = *o->residual;
@@ -84,7 +85,8 @@ status op_conv_temporal(struct dev *dev, struct tensor *y, const struct tensor *
     check_layer(layer, x);
     CHECK(layer->kh == 3 && layer->kw == 1);
     TRY(op_begin(dev, 6.0 * (double)(x->n * x->h * x->w * layer->co) * (double)layer->ci));
-    TRY(op_new(dev, &a.y, x->n, x->h, x->w, layer->co));
+    TRY(op_result(dev, &a.y, y, x, layer->co));
+    CHECK(a.y.data != x->data);
     check_residual(o, &a.y);
     if (o->residual)
         a.residual = *o->residual;

@@ -18,7 +18,7 @@ status op_add(struct dev *dev, struct tensor *y, const struct tensor *x, const s
     op_check_tensor(z);
     CHECK(can_broadcast(z, x));
     TRY(op_begin(dev, 0));
-    TRY(op_new(dev, &a.y, x->n, x->h, x->w, x->c));
+    TRY(op_result(dev, &a.y, y, x, x->c));
     TRY(dev->kern->add(dev->ctx, &a));
     *y = a.y;
     return OK;
@@ -37,7 +37,7 @@ status op_blend(struct dev *dev, struct tensor *y, const struct tensor *x, const
     op_check_tensor(z);
     CHECK(op_is_same_shape(x, z));
     TRY(op_begin(dev, 0));
-    TRY(op_new(dev, &a.y, x->n, x->h, x->w, x->c));
+    TRY(op_result(dev, &a.y, y, x, x->c));
     TRY(dev->kern->blend(dev->ctx, &a));
     *y = a.y;
     return OK;
@@ -55,7 +55,8 @@ status op_concat(struct dev *dev, struct tensor *y, const struct tensor *x, cons
     op_check_tensor(z);
     CHECK(x->n == z->n && x->h == z->h && x->w == z->w);
     TRY(op_begin(dev, 0));
-    TRY(op_new(dev, &a.y, x->n, x->h, x->w, x->c + z->c));
+    TRY(op_result(dev, &a.y, y, x, x->c + z->c));
+    CHECK(a.y.data != x->data && a.y.data != z->data);
     TRY(dev->kern->concat(dev->ctx, &a));
     *y = a.y;
     return OK;
@@ -71,7 +72,7 @@ status op_silu(struct dev *dev, struct tensor *y, const struct tensor *x)
 
     op_check_tensor(x);
     TRY(op_begin(dev, 0));
-    TRY(op_new(dev, &a.y, x->n, x->h, x->w, x->c));
+    TRY(op_result(dev, &a.y, y, x, x->c));
     TRY(dev->kern->silu(dev->ctx, &a));
     *y = a.y;
     return OK;

@@ -20,7 +20,8 @@ status op_linear(struct dev *dev, struct tensor *y, const struct tensor *x,
 
     check_layer(layer, x);
     TRY(op_begin(dev, linear_flops(layer, x)));
-    TRY(op_new(dev, &a.y, x->n, x->h, x->w, layer->out));
+    TRY(op_result(dev, &a.y, y, x, layer->out));
+    CHECK(a.y.data != x->data);
     if (residual) {
         op_check_tensor(residual);
         CHECK(op_elements(residual) == op_elements(&a.y) && residual->c == layer->out);
@@ -43,7 +44,8 @@ status op_geglu(struct dev *dev, struct tensor *y, const struct tensor *x,
     check_layer(layer, x);
     CHECK(layer->out % 2 == 0);
     TRY(op_begin(dev, linear_flops(layer, x)));
-    TRY(op_new(dev, &a.y, x->n, x->h, x->w, layer->out / 2));
+    TRY(op_result(dev, &a.y, y, x, layer->out / 2));
+    CHECK(a.y.data != x->data);
     TRY(dev->kern->geglu(dev->ctx, &a));
     *y = a.y;
     return OK;

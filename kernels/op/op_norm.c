@@ -18,7 +18,7 @@ status op_group_norm(struct dev *dev, struct tensor *y, const struct tensor *x,
     CHECK(layer->groups > 0 && layer->c % layer->groups == 0);
     CHECK(span > 0 && x->n % span == 0);
     TRY(op_begin(dev, 0));
-    TRY(op_new(dev, &a.y, x->n, x->h, x->w, x->c));
+    TRY(op_result(dev, &a.y, y, x, x->c));
     TRY(dev->kern->group_norm(dev->ctx, &a));
     *y = a.y;
     return OK;
@@ -36,7 +36,7 @@ status op_layer_norm(struct dev *dev, struct tensor *y, const struct tensor *x,
     check_layer(layer, x);
     CHECK(layer->groups == 0);
     TRY(op_begin(dev, 0));
-    TRY(op_new(dev, &a.y, x->n, x->h, x->w, x->c));
+    TRY(op_result(dev, &a.y, y, x, x->c));
     TRY(dev->kern->layer_norm(dev->ctx, &a));
     *y = a.y;
     return OK;

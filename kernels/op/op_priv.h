@@ -13,6 +13,11 @@ MUST_USE status op_begin(struct dev *dev, double flops);
  * Returns st. */
 MUST_USE status op_fail(struct dev *dev, size_t mark, status st);
 
+/* *result = y when the caller handed in a tensor, which must be [like's n, h, w][c] (CHECK); else a
+ * new one of that shape from the arena. Errors: ERR_NOMEM. */
+MUST_USE status op_result(struct dev *dev, struct tensor *result, const struct tensor *y,
+                          const struct tensor *like, int64_t c);
+
 /* CHECK that t can be read: it exists, holds floats, and no dimension is empty. */
 void op_check_tensor(const struct tensor *t);
 
