@@ -1,12 +1,12 @@
 # Makefile - one file, no recursion into folders. `make help` lists what it can do.
 #
-# The layer table below is the architecture: a program or a unit-test binary links its layer and what
-# USES names, nothing else, so that a call to a higher layer does not link.
+# The layer table below is the architecture: a program or a unit-test binary links its layer and
+# what USES names, nothing else, so that a call to a higher layer does not link.
 # tests/tool/check_layers.sh holds the same table for #include lines.
 
 VERSION := 0.1.0
 
-# --- settings (`make help` explains them) ------------------------------------------------------
+# --- settings (`make help` explains them) -------------------------------------------------------
 FLAVOR  ?= release
 BUILD   ?= build/$(FLAVOR)
 PREFIX  ?= /usr/local
@@ -21,7 +21,7 @@ ifeq ($(filter $(FLAVOR),$(FLAVORS)),)
 $(error FLAVOR=$(FLAVOR) is not known; use one of: $(FLAVORS))
 endif
 ifneq ($(words $(BUILD)),1)
-$(error BUILD="$(BUILD)" has a space in it; give a path without one (the project itself may have one))
+$(error BUILD="$(BUILD)" has a space in it; give a path without one, or none)
 endif
 
 # A plain `make` uses every core; a -j on the command line wins.
@@ -42,14 +42,15 @@ OPT_release := -O3 -g
 OPT_debug   := -O0 -g3
 OPT_asan    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 OPT_tsan    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
-WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wvla $(if $(filter 1,$(WERROR)),-Werror)
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
+WARN += $(if $(filter 1,$(WERROR)),-Werror)
 
 AR := ar
 ALL_CPPFLAGS := -I. -I$(BUILD) -D_GNU_SOURCE -DONESTEP_VERSION='"$(VERSION)"' $(CPPFLAGS)
 ALL_CFLAGS   := -std=c11 -pthread $(WARN) $(OPT_$(FLAVOR)) $(CFLAGS)
 ALL_LDFLAGS  := -pthread -Wl,--as-needed $(filter -fsanitize=%,$(OPT_$(FLAVOR))) $(LDFLAGS)
 
-# --- layers, lowest first ------------------------------------------------------------------------
+# --- layers, lowest first -----------------------------------------------------------------------
 LAYERS := base proto common kernels op model sampler worker broker client
 
 SRC_base    := $(wildcard common/base/*.c)
@@ -76,7 +77,8 @@ USES_client  := common proto base
 # The outside libraries of each layer, by pkg-config name, and those that have no such name.
 PKGS_base    := jansson
 PKGS_proto   := libprotobuf-c
-PKGS_common  := libzmq hiredis libcurl yaml-0.1 libcrypto libavformat libavcodec libavutil libswscale
+PKGS_common  := libzmq hiredis libcurl yaml-0.1 libcrypto
+PKGS_common  += libavformat libavcodec libavutil libswscale
 LIBS_kernels := -ldnnl -lm
 LIBS_op      := -lm
 LIBS_model   := -lm
@@ -93,7 +95,7 @@ $(foreach l,$(LAYERS),$(if $(PKGS_$l),\
 FP := -ffp-contract=off
 $(BUILD)/kernels/cpu/%: FP := -ffp-contract=fast
 
-# --- generated sources ------------------------------------------------------------------------------
+# --- generated sources --------------------------------------------------------------------------
 PROTOS     := $(wildcard proto/*.proto)
 PB_C       := $(patsubst %.proto,$(BUILD)/%.pb-c.c,$(PROTOS))
 PB_H       := $(PB_C:.c=.h)
@@ -108,7 +110,7 @@ layers_of = $(1) $(USES_$(1))
 libs_of   = $(foreach l,$(call layers_of,$(1)),$(call lib,$l))
 outside   = $(foreach l,$(call layers_of,$(1)),$(LIBS_$l))
 
-# --- what is built ----------------------------------------------------------------------------------
+# --- what is built ------------------------------------------------------------------------------
 ONESTEP        := $(BUILD)/bin/onestep
 PROGRAM_client := onestep
 PROGRAM_broker := onestep-broker
@@ -141,7 +143,7 @@ TESTS  := $(SUITES:%=$(BUILD)/bin/%) $(if $(SRC_test_tool),$(BUILD)/bin/victim)
 all: $(PROGRAMS)
 tests: $(PROGRAMS) $(TESTS) $(BENCHES:%=$(BUILD)/bin/%) $(FUZZERS:%=$(BUILD)/bin/%)
 
-# --- rules ------------------------------------------------------------------------------------------
+# --- rules --------------------------------------------------------------------------------------
 # A stamp changes only when its content does: a new flag recompiles, a new or deleted file relinks.
 .PHONY: FORCE
 FORCE:
@@ -171,7 +173,8 @@ define binary_rules
 $$(eval $$(call stamp_rule,$(STAMPS)/bin-$(1),$(2) end))
 $(BUILD)/bin/$(1): $(call obj,$(2)) $(4) $(call libs_of,$(3)) $(STAMPS)/bin-$(1)
 	@mkdir -p $$(@D); echo "  LD $$@"
-	$$(Q)$(CC) $(ALL_LDFLAGS) -o $$@ $(call obj,$(2)) $(4) $(call libs_of,$(3)) $(call outside,$(3)) $(LDLIBS)
+	$$(Q)$(CC) $(ALL_LDFLAGS) -o $$@ $(call obj,$(2)) $(4) $(call libs_of,$(3)) \
+	  $(call outside,$(3)) $(LDLIBS)
 endef
 $(foreach l,client broker worker,$(if $(wildcard $l/main.c),\
   $(eval $(call binary_rules,$(PROGRAM_$l),$l/main.c,$l))))
@@ -202,7 +205,7 @@ $(BUILD)/%.lua.c: %.lua
 	$(Q){ echo 'extern const char $(notdir $*)_lua[];'; echo 'const char $(notdir $*)_lua[] = {'; \
 	  od -An -v -tx1 $< | sed 's/ \([0-9a-f][0-9a-f]\)/0x\1,/g'; echo '0 };'; } >$@
 
-# --- what people type -------------------------------------------------------------------------------
+# --- what people type ---------------------------------------------------------------------------
 PHOTO   := $(firstword $(wildcard ops/samples/*.jpg))
 DEMO    := $(ONESTEP) run $(PHOTO)
 
@@ -221,6 +224,7 @@ run-tests: tests
 	@tests/tool/run_suites.sh $(BUILD)/bin "$(SUITES)" $(TFLAGS)
 
 lint:
+	@ops/setup/deps.sh --check --with-lint
 	@tests/tool/lint.sh
 	@$(MAKE) symbols
 symbols: $(foreach l,$(LAYERS),$(call lib,$l))
@@ -229,7 +233,7 @@ check:
 	@$(MAKE) lint WERROR=1
 	@$(MAKE) test WERROR=1
 format:
-	@clang-format -i $$(tests/tool/sources.sh)
+	@clang-format-14 -i $$(tests/tool/sources.sh)
 
 # tests/bench/bench_NAME.c is run by `make bench-NAME`; JSON=1 asks for JSON lines.
 bench: $(BENCHES:bench_%=bench-%)

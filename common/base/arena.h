@@ -1,7 +1,7 @@
 /* arena.h - one block of memory, handed out from the front, given back by mark.
  *
- * Memory has three lifetimes: process, batch (one job), call. An arena holds one of them: take while
- * building, mark and release around a call's scratch, reset when the batch is reported.
+ * Memory has three lifetimes: process, batch (one job), call. An arena holds one of them: take
+ * while building, mark and release around a call's scratch, reset when the batch is reported.
  * Thread: the owner's; an arena is not shared. */
 #ifndef ONESTEP_COMMON_BASE_ARENA_H
 #define ONESTEP_COMMON_BASE_ARENA_H
@@ -28,7 +28,8 @@ MUST_USE status arena_open(struct arena *a, const char *name, size_t size_bytes)
 void arena_close(struct arena *a);
 
 /* bytes of uninitialised memory, ARENA_ALIGN-aligned; *ptr is set only on OK.
- * Errors: ERR_NOMEM when the arena is exhausted; the sentence names it, its size and the request. */
+ * Errors: ERR_NOMEM when the arena is exhausted; the sentence names it, its size and the
+ * request. */
 MUST_USE status arena_take(struct arena *a, size_t bytes, void **ptr);
 
 /* Like arena_take, filled with zero. */

@@ -54,7 +54,7 @@ status file_errno(int err, const char *path)
     }
 }
 
-/* --- reading ---------------------------------------------------------------------------------------- */
+/* --- reading --------------------------------------------------------------------------------- */
 
 static status read_all(int fd, const char *path, size_t max_bytes, struct buf *b)
 {
@@ -138,7 +138,7 @@ void file_unmap(struct mapping *map)
     *map = (struct mapping){ 0 };
 }
 
-/* --- writing ---------------------------------------------------------------------------------------- */
+/* --- writing --------------------------------------------------------------------------------- */
 
 static status write_all(int fd, const char *path, const char *bytes, size_t len)
 {
@@ -229,7 +229,7 @@ status file_write_new(const char *path, const void *bytes, size_t len)
     return write_file(path, bytes, len, false);
 }
 
-/* --- folders ---------------------------------------------------------------------------------------- */
+/* --- folders --------------------------------------------------------------------------------- */
 
 static status make_dir(const char *path)
 {
@@ -309,7 +309,7 @@ status file_remove_tree(const char *path)
     return status_message()[0] ? ERR_IO : file_errno(errno, path);
 }
 
-/* --- paths ------------------------------------------------------------------------------------------ */
+/* --- paths ----------------------------------------------------------------------------------- */
 
 status file_join(char *dst, size_t room, const char *dir, const char *name)
 {

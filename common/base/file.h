@@ -26,11 +26,12 @@ struct mapping {
 MUST_USE status file_errno(int err, const char *path);
 
 /* Replace the content of b by the file at path. The ceiling of b is raised to max_bytes if it is
- * lower. Errors: ERR_FULL when the file is larger than max_bytes; ERR_NOTFOUND, ERR_IO, ERR_NOMEM. */
+ * lower. Errors: ERR_FULL when the file is larger than max_bytes; ERR_NOTFOUND, ERR_IO,
+ * ERR_NOMEM. */
 MUST_USE status file_read(const char *path, size_t max_bytes, struct buf *b);
 
-/* Map the regular file at path. Errors: ERR_CORRUPT when it is empty; ERR_IO when it is not a regular
- * file; ERR_NOTFOUND, ERR_NOMEM. */
+/* Map the regular file at path. Errors: ERR_CORRUPT when it is empty; ERR_IO when it is not a
+ * regular file; ERR_NOTFOUND, ERR_NOMEM. */
 MUST_USE status file_map(const char *path, struct mapping *map);
 
 /* Give a mapping back. Accepts a zeroed struct. */
@@ -52,8 +53,8 @@ MUST_USE status file_make_dirs(const char *path);
 /* Is there anything at path that may be looked at? This function can't fail. */
 bool file_exists(const char *path);
 
-/* Delete the file or empty folder at path. Nothing there is fine. Errors: ERR_CONFLICT when a folder
- * is not empty; ERR_IO. */
+/* Delete the file or empty folder at path. Nothing there is fine. Errors: ERR_CONFLICT when a
+ * folder is not empty; ERR_IO. */
 MUST_USE status file_remove(const char *path);
 
 /* Delete the folder path with everything in it; links are deleted, not followed. Nothing there is

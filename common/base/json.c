@@ -10,7 +10,7 @@
 #include "common/base/file.h"
 #include "common/base/limits.h"
 
-/* --- parsing ---------------------------------------------------------------------------------------- */
+/* --- parsing --------------------------------------------------------------------------------- */
 
 /* The parser recurses, so depth is limited before it sees the text. Brackets inside texts do not
  * count; a text that is not closed is left for the parser to report. */
@@ -79,7 +79,7 @@ void json_free(struct json *j)
     *j = (struct json){ 0 };
 }
 
-/* --- values ----------------------------------------------------------------------------------------- */
+/* --- values ---------------------------------------------------------------------------------- */
 
 static struct json_value value_of(const json_t *node)
 {
@@ -169,7 +169,7 @@ bool json_next(const struct json_value *v, struct json_member *m)
     return true;
 }
 
-/* --- values as C types ------------------------------------------------------------------------------ */
+/* --- values as C types ----------------------------------------------------------------------- */
 
 static const char *kind_name(enum json_kind kind)
 {
@@ -278,7 +278,7 @@ out:
     return st;
 }
 
-/* --- keys ------------------------------------------------------------------------------------------- */
+/* --- keys ------------------------------------------------------------------------------------ */
 
 status json_get_int(const struct json_value *v, const char *key, int64_t min, int64_t max,
                     int64_t *out)
@@ -340,7 +340,7 @@ status json_opt_text(const struct json_value *v, const char *key, const char **o
     return child.node ? json_to_text(&child, out) : OK;
 }
 
-/* --- writing ---------------------------------------------------------------------------------------- */
+/* --- writing --------------------------------------------------------------------------------- */
 
 static void put(struct json_writer *w, const char *bytes, size_t len)
 {
@@ -420,8 +420,8 @@ void json_write_end(struct json_writer *w)
     end_value(w);
 }
 
-/* Bytes of the UTF-8 sequence at s, 0 when it is not one: overlong forms, surrogates and values above
- * U+10FFFF are not (RFC 3629). */
+/* Bytes of the UTF-8 sequence at s, 0 when it is not one: overlong forms, surrogates and values
+ * above U+10FFFF are not (RFC 3629). */
 static size_t utf8_len(const unsigned char *s)
 {
     unsigned char low = 0x80, high = 0xbf;

@@ -20,6 +20,7 @@
 #define JSON_DEPTH_MAX 32
 #define JSON_PATH_BYTES 192
 
+/* What a value is. */
 enum json_kind {
     JSON_KIND_ABSENT = 0, /* no such key, or null */
     JSON_KIND_OBJECT,
@@ -46,7 +47,8 @@ struct json_value {
  * Errors: ERR_CORRUPT with line and column; ERR_NOMEM. */
 MUST_USE status json_parse(struct json *j, const char *name, const char *text, size_t len);
 
-/* Read and parse the file at path, at most LIMIT_TEXT_FILE_BYTES. Errors: as file_read, json_parse. */
+/* Read and parse the file at path, at most LIMIT_TEXT_FILE_BYTES. Errors: as file_read,
+ * json_parse. */
 MUST_USE status json_open_file(struct json *j, const char *path);
 
 /* Free the document. Accepts a zeroed struct. */
@@ -68,7 +70,7 @@ struct json_value json_find(const struct json_value *v, const char *key);
 struct json_value json_at(const struct json_value *v, size_t index);
 
 /* --- a value as a C type. All: ERR_CORRUPT, with its place, when it is absent, of another type or
- * out of bounds; *out is written only on OK. Texts are borrowed from the document. ------------------ */
+ * out of bounds; *out is written only on OK. Texts are borrowed from the document. */
 
 /* v is an object. */
 MUST_USE status json_want_object(const struct json_value *v);
@@ -92,7 +94,7 @@ MUST_USE status json_to_text(const struct json_value *v, const char **out);
 MUST_USE status json_to_ints(const struct json_value *v, int64_t min, int64_t max, int64_t *dst,
                              size_t room, size_t *count);
 
-/* --- a key of an object, required ---------------------------------------------------------------- */
+/* --- a key of an object, required ------------------------------------------------------------ */
 
 /* json_to_int of v's key. */
 MUST_USE status json_get_int(const struct json_value *v, const char *key, int64_t min, int64_t max,
@@ -108,7 +110,7 @@ MUST_USE status json_get_bool(const struct json_value *v, const char *key, bool 
 /* json_to_text of v's key. */
 MUST_USE status json_get_text(const struct json_value *v, const char *key, const char **out);
 
-/* --- a key of an object, optional: *out keeps its value when the key is absent or null ------------ */
+/* --- a key of an object, optional: *out keeps its value when the key is absent or null ------- */
 
 /* json_get_int, or nothing. */
 MUST_USE status json_opt_int(const struct json_value *v, const char *key, int64_t min, int64_t max,
@@ -124,11 +126,11 @@ MUST_USE status json_opt_bool(const struct json_value *v, const char *key, bool 
 /* json_get_text, or nothing. */
 MUST_USE status json_opt_text(const struct json_value *v, const char *key, const char **out);
 
-/* --- going through an object, in the order of the file --------------------------------------------
+/* --- going through an object, in the order of the file
  *
  *   struct json_member m = { 0 };
  *   while (json_next(&v, &m))
- *       ... m.key, m.value ...                                                                      */
+ *       ... m.key, m.value ... */
 struct json_member {
     const char *key;         /* borrowed from the document */
     struct json_value value; /* absent when it is null */
@@ -138,7 +140,7 @@ struct json_member {
 /* Step to the next member; false at the end, or when v is not an object. */
 bool json_next(const struct json_value *v, struct json_member *m);
 
-/* --- writing -----------------------------------------------------------------------------------------
+/* --- writing
  *
  *   struct json_writer w = { .out = &buf };
  *   json_write_object(&w);
@@ -147,8 +149,8 @@ bool json_next(const struct json_value *v, struct json_member *m);
  *   json_write_end(&w);
  *   TRY(json_write_finish(&w));
  *
- * The first failure is kept and returned by json_write_finish; later calls do nothing. Values in the
- * wrong order (a key in an array, a value without a key in an object) are a bug. */
+ * The first failure is kept and returned by json_write_finish; later calls do nothing. Values in
+ * the wrong order (a key in an array, a value without a key in an object) are a bug. */
 struct json_writer {
     struct buf *out;               /* borrowed; text is appended */
     bool indent;                   /* one member per line, for people */
@@ -188,7 +190,8 @@ void json_write_bool(struct json_writer *w, bool value);
 /* null. */
 void json_write_null(struct json_writer *w);
 
-/* The first failure, or OK when the document is complete. Errors: ERR_FULL, ERR_NOMEM, ERR_BADARG. */
+/* The first failure, or OK when the document is complete. Errors: ERR_FULL, ERR_NOMEM,
+ * ERR_BADARG. */
 MUST_USE status json_write_finish(struct json_writer *w);
 
 #endif

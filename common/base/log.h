@@ -10,6 +10,7 @@
 
 #include "common/base/status.h"
 
+/* How much a line matters, most first. */
 enum log_level { LOG_ERROR = 0, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 /* Drop events above level from now on; the default is LOG_INFO. Call once, before threads start. */

@@ -10,7 +10,8 @@
 
 #include "common/base/check.h"
 
-/* Timeouts are measured on the monotonic clock, so that a corrected wall clock can't stretch them. */
+/* Timeouts are measured on the monotonic clock, so that a corrected wall clock can't stretch
+ * them. */
 static void init_sync(struct mailbox *m)
 {
     pthread_condattr_t attr;
@@ -58,7 +59,8 @@ static bool is_readable(const struct mailbox *m)
     return m->count > 0 || m->is_shut;
 }
 
-/* Under the lock, after a change: wake the waiters, and make the descriptor say what is true now. */
+/* Under the lock, after a change: wake the waiters, and make the descriptor say what is true
+ * now. */
 static void announce(struct mailbox *m, bool was_readable)
 {
     uint64_t value = 1;

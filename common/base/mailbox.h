@@ -44,8 +44,8 @@ void mailbox_close(struct mailbox *m);
 MUST_USE status mailbox_send(struct mailbox *m, const void *message, int timeout_ms);
 
 /* Copy the oldest message to *message and drop it, waiting up to timeout_ms (0: not at all,
- * MAILBOX_FOREVER) for one. Errors: ERR_TIMEOUT when there is none; ERR_CANCELLED when it is shut and
- * everything sent before has been received. */
+ * MAILBOX_FOREVER) for one. Errors: ERR_TIMEOUT when there is none; ERR_CANCELLED when it is
+ * shut and everything sent before has been received. */
 MUST_USE status mailbox_receive(struct mailbox *m, void *message, int timeout_ms);
 
 /* Refuse further sends and wake everyone; what was sent can still be received. May be repeated. */

@@ -1,8 +1,8 @@
 /* status.h - what a function that can fail returns, and the one sentence that says why.
  *
- * The first failure writes its sentence (thread-local, with file and line); callers pass the code up
- * with TRY and add nothing. Whoever finally handles the error reads it with status_message() and logs
- * it once. Bad luck is a status; a bug is a CHECK.
+ * The first failure writes its sentence (thread-local, with file and line); callers pass the code
+ * up with TRY and add nothing. Whoever finally handles the error reads it with status_message() and
+ * logs it once. Bad luck is a status; a bug is a CHECK.
  * Thread: any; the message belongs to the thread that failed. */
 #ifndef ONESTEP_COMMON_BASE_STATUS_H
 #define ONESTEP_COMMON_BASE_STATUS_H
@@ -57,7 +57,8 @@ const char *status_name(status code);
 /* The code with that name; STATUS_COUNT when there is none. */
 status status_from_name(const char *name);
 
-/* May the same work succeed if it is tried again later or elsewhere? The only reader retries have. */
+/* May the same work succeed if it is tried again later or elsewhere? The only reader retries
+ * have. */
 bool status_is_retryable(status code);
 
 /* Exit code of a program that ends with this status; the table is in the man page onestep(1). */

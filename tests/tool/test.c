@@ -1,6 +1,7 @@
-/* The runner forks one process per test, a few at a time, with stdout and stderr in a file. It sleeps
- * in sigtimedwait until a child ends or the nearest deadline passes. Every test leads a process group
- * of its own, which is killed when the test is over, so that nothing it started stays behind. */
+/* The runner forks one process per test, a few at a time, with stdout and stderr in a file. It
+ * sleeps in sigtimedwait until a child ends or the nearest deadline passes. Every test leads a
+ * process group of its own, which is killed when the test is over, so that nothing it started
+ * stays behind. */
 #include "tests/tool/test.h"
 
 #include <errno.h>
@@ -34,7 +35,8 @@
 #define SLOWDOWN 1
 #endif
 
-/* The one exception to "no globals": TEST registers before main, and a test body takes no argument. */
+/* The one exception to "no globals": TEST registers before main, and a test body takes no
+ * argument. */
 static struct {
     struct test_case *first;
     struct test_case **last;
@@ -82,7 +84,7 @@ static const char *full_name(const struct test_case *test, char *dst, size_t roo
     return dst;
 }
 
-/* --- what a test calls -------------------------------------------------------------------------- */
+/* --- what a test calls ----------------------------------------------------------------------- */
 
 _Noreturn static void finish(int code)
 {
@@ -191,7 +193,7 @@ double test_normal(void)
     return radius * cos(6.283185307179586 * test_uniform());
 }
 
-/* --- the runner ----------------------------------------------------------------------------------- */
+/* --- the runner ------------------------------------------------------------------------------ */
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *walk)
 {

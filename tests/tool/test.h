@@ -94,11 +94,12 @@ void test_expect_int(const char *file, int line, const char *expr, long long got
 void test_expect_near(const char *file, int line, const char *expr, double got, double want,
                       double tol);
 
-/* A fresh directory for this test, the same at each call; removed when the test passes, named in the
- * output when it fails. Short enough for unix socket paths below it. */
+/* A fresh directory for this test, the same at each call; removed when the test passes, named in
+ * the output when it fails. Short enough for unix socket paths below it. */
 const char *test_tmpdir(void);
 
-/* The directory with the programs that were built, absolute: --bin DIR, or where this binary lies. */
+/* The directory with the programs that were built, absolute: --bin DIR, or where this binary
+ * lies. */
 const char *test_bin_dir(void);
 
 /* --seed N, or a fixed default; shown when a test fails. */
