@@ -63,7 +63,7 @@ CASES = {
     "tiny-b-euler3-chunk2": ("tiny-b", (40, 30), (),
         Job(40, 56, 5, fps=30, motion_bucket=10, noise_aug=0.3, seed=13,
             sampler="euler", steps=3, guidance_min=1.0, guidance_max=3.0,
-            decode_chunk=2)),
+            decode_chunk_frames=2)),
 }
 
 

@@ -40,7 +40,7 @@ class Job:
     guidance_max: float = 1.0           # of the last frame; above 1: two passes per evaluation
     eps0: str = "fresh"                 # fresh, initial; for tts_*
     grid: int = 100                     # points of the consistency training grid
-    decode_chunk: int = 0               # frames decoded together; 0: all
+    decode_chunk_frames: int = 0        # frames decoded together; 0: all
     noise: str = "torch"                # torch: torch.randn on the CPU from seed; given: handed in
 
     @classmethod
@@ -196,7 +196,7 @@ def run(pipe, job, image, given=None):
         image, height=job.height, width=job.width, num_frames=job.frames,
         num_inference_steps=job.steps, min_guidance_scale=job.guidance_min,
         max_guidance_scale=job.guidance_max, fps=job.fps, motion_bucket_id=job.motion_bucket,
-        noise_aug_strength=job.noise_aug, decode_chunk_size=job.decode_chunk or job.frames,
+        noise_aug_strength=job.noise_aug, decode_chunk_size=job.decode_chunk_frames or job.frames,
         generator=torch.Generator("cpu").manual_seed(job.seed) if handed else noise.generator,
         latents=initial[None].to(pipe.unet.dtype) if handed else None,
         output_type="pt", callback_on_step_end=keep).frames
