@@ -15,13 +15,21 @@ static const char *const eps0_names[] = { "fresh", "initial", NULL };
 
 #define FIELD(f) offsetof(struct job_spec, f), sizeof(((struct job_spec *)0)->f)
 #define INT(name, f, min, max, text, unit, help)                                                   \
-    { name, SPEC_INT, FIELD(f), min, max, text, NULL, unit, help }
+    {                                                                                              \
+        name, SPEC_INT, FIELD(f), min, max, text, NULL, unit, help                                 \
+    }
 #define REAL(name, f, min, max, text, unit, help)                                                  \
-    { name, SPEC_DOUBLE, FIELD(f), min, max, text, NULL, unit, help }
+    {                                                                                              \
+        name, SPEC_DOUBLE, FIELD(f), min, max, text, NULL, unit, help                              \
+    }
 #define TEXT(name, f, text, help)                                                                  \
-    { name, SPEC_TEXT, FIELD(f), 0, 0, text, NULL, "", help }
+    {                                                                                              \
+        name, SPEC_TEXT, FIELD(f), 0, 0, text, NULL, "", help                                      \
+    }
 #define CHOICE(name, f, text, names, help)                                                         \
-    { name, SPEC_CHOICE, FIELD(f), 0, 0, text, names, "", help }
+    {                                                                                              \
+        name, SPEC_CHOICE, FIELD(f), 0, 0, text, names, "", help                                   \
+    }
 
 const struct spec_param spec_params[] = {
     TEXT("image", image, NULL, "photograph: a file, an http(s):// URL or an s3:// key"),
@@ -299,8 +307,10 @@ status spec_check(const struct job_spec *s)
         return FAIL(ERR_BADARG, "model: \"%s\" may hold only letters, digits, '.', '_' and '-'",
                     s->model);
     if (!is_prefix(s->output))
-        return FAIL(ERR_BADARG, "output: \"%s\" must be plain path segments (letters, digits, '.', "
-                                "'_', '-'), without \"..\" or a leading slash", s->output);
+        return FAIL(ERR_BADARG,
+                    "output: \"%s\" must be plain path segments (letters, digits, '.', "
+                    "'_', '-'), without \"..\" or a leading slash",
+                    s->output);
     if (!is_label_list(s->labels))
         return FAIL(ERR_BADARG, "labels: \"%.60s\" is not key=value[,key=value...]", s->labels);
     if ((s->width_px == 0) != (s->height_px == 0))

@@ -27,25 +27,26 @@ enum spec_eps0 { SPEC_EPS0_FRESH = 0, SPEC_EPS0_INITIAL };
 
 /* The parameters of one job, as asked for. 0 in a field whose row says "0: ..." means "choose". */
 struct job_spec {
-    char image[SPEC_URL_MAX];     /* file://, http://, https:// or s3:// URL of the photograph */
-    char model[SPEC_NAME_MAX];    /* name of the model; a worker takes jobs for the one it serves */
-    int64_t frames;               /* frames of the clip; 0: the model's own number */
-    int64_t width_px, height_px;  /* size of the clip; 0: the photograph's shape at the model's area */
-    int64_t fps;                  /* frames per second, of the file and as conditioning */
-    int64_t motion_bucket;        /* SVD's motion_bucket_id: more is more motion */
-    double noise_aug;             /* strength of the noise added to the photograph */
-    uint64_t seed;                /* all randomness of the job */
-    int sampler;                  /* enum spec_sampler */
-    int64_t steps;                /* sampler steps; 0: 1, and 25 for euler */
-    double guidance_min;          /* guidance of the first frame */
-    double guidance_max;          /* guidance of the last frame; 0: 1, and 3 for euler */
-    int noise;                    /* enum spec_noise */
-    int eps0;                     /* enum spec_eps0 */
+    char image[SPEC_URL_MAX];  /* file://, http://, https:// or s3:// URL of the photograph */
+    char model[SPEC_NAME_MAX]; /* name of the model; a worker takes jobs for the one it serves */
+    int64_t frames;            /* frames of the clip; 0: the model's own number */
+    int64_t width_px,
+        height_px;         /* size of the clip; 0: the photograph's shape at the model's area */
+    int64_t fps;           /* frames per second, of the file and as conditioning */
+    int64_t motion_bucket; /* SVD's motion_bucket_id: more is more motion */
+    double noise_aug;      /* strength of the noise added to the photograph */
+    uint64_t seed;         /* all randomness of the job */
+    int sampler;           /* enum spec_sampler */
+    int64_t steps;         /* sampler steps; 0: 1, and 25 for euler */
+    double guidance_min;   /* guidance of the first frame */
+    double guidance_max;   /* guidance of the last frame; 0: 1, and 3 for euler */
+    int noise;             /* enum spec_noise */
+    int eps0;              /* enum spec_eps0 */
     int64_t decode_chunk_frames;  /* frames decoded together by the VAE; 0: all */
     char output[SPEC_PREFIX_MAX]; /* prefix of the result's keys; "": none */
-    int64_t priority;             /* higher runs earlier; one step is worth ten minutes of waiting */
-    int64_t timeout_s;            /* longest run of one attempt */
-    int64_t attempts;             /* tries before the job is given up */
+    int64_t priority;  /* higher runs earlier; one step is worth ten minutes of waiting */
+    int64_t timeout_s; /* longest run of one attempt */
+    int64_t attempts;  /* tries before the job is given up */
     char labels[SPEC_LABELS_MAX]; /* "key=value,key=value", for people and for list --label */
 };
 
