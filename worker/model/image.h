@@ -23,6 +23,9 @@ struct image {
 MUST_USE status image_resize(const struct image *src, uint8_t *dst, int64_t width, int64_t height,
                              struct arena *scratch);
 
+/* Bytes that image_resize takes from scratch, from src's size alone. This function can't fail. */
+size_t image_resize_scratch(const struct image *src, int64_t width, int64_t height);
+
 /* dst = src / 255 * 2 - 1, count values. This function can't fail. */
 void image_to_signed(const uint8_t *src, float *dst, int64_t count);
 
@@ -37,5 +40,8 @@ void image_from_signed(const float *src, uint8_t *dst, int64_t count);
  * Source: diffusers pipeline_stable_video_diffusion.py _resize_with_antialiasing. */
 MUST_USE status image_clip_pixels(const struct image *src, const struct clip_config *config,
                                   float *pixel_values, struct arena *scratch);
+
+/* Bytes that image_clip_pixels takes from scratch, from src's size alone. This function can't fail. */
+size_t image_clip_scratch(const struct image *src, const struct clip_config *config);
 
 #endif
