@@ -1,0 +1,125 @@
+#include "common/digest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <unistd.h>
+
+#include "common/base/check.h"
+#include "common/base/file.h"
+
+#define FILE_CHUNK_BYTES (64 << 10)
+
+/* OpenSSL fails here only for want of memory, or when the machine's policy forbids SHA-256. */
+static status refused(void)
+{
+    return FAIL(ERR_NOMEM, "OpenSSL could not compute a SHA-256: out of memory, or forbidden by "
+                           "this machine's policy (see openssl.cnf)");
+}
+
+status digest_begin(struct digest *d)
+{
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+
+    if (!ctx || EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) != 1) {
+        EVP_MD_CTX_free(ctx);
+        return refused();
+    }
+    d->state = ctx;
+    return OK;
+}
+
+status digest_add(struct digest *d, const void *bytes, size_t len)
+{
+    CHECK(d->state);
+    return EVP_DigestUpdate(d->state, bytes, len) == 1 ? OK : refused();
+}
+
+status digest_end(struct digest *d, uint8_t sha256[DIGEST_BYTES])
+{
+    int done;
+
+    CHECK(d->state);
+    done = EVP_DigestFinal_ex(d->state, sha256, NULL);
+    digest_free(d);
+    return done == 1 ? OK : refused();
+}
+
+void digest_free(struct digest *d)
+{
+    EVP_MD_CTX_free(d->state);
+    d->state = NULL;
+}
+
+status digest_sha256(const void *bytes, size_t len, uint8_t sha256[DIGEST_BYTES])
+{
+    return EVP_Digest(bytes, len, sha256, NULL, EVP_sha256(), NULL) == 1 ? OK : refused();
+}
+
+/* Add everything that fd still has; path is for sentences. */
+static status add_fd(struct digest *d, int fd, const char *path, uint64_t *bytes)
+{
+    char chunk[FILE_CHUNK_BYTES];
+    ssize_t got;
+    status st;
+
+    for (;;) {
+        got = read(fd, chunk, sizeof(chunk));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return file_errno(errno, path);
+        if (got == 0)
+            return OK;
+        st = digest_add(d, chunk, (size_t)got);
+        if (st != OK)
+            return st;
+        *bytes += (uint64_t)got;
+    }
+}
+
+status digest_file(const char *path, uint8_t sha256[DIGEST_BYTES], uint64_t *bytes)
+{
+    status st = OK;
+    struct digest d = { 0 };
+    uint64_t count = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        TRY(file_errno(errno, path));
+    TRY(digest_begin(&d));
+    TRY(add_fd(&d, fd, path, &count));
+    TRY(digest_end(&d, sha256));
+    if (bytes)
+        *bytes = count;
+out:
+    digest_free(&d);
+    if (fd >= 0)
+        close(fd);
+    return st;
+}
+
+status digest_hmac(const void *key, size_t key_len, const void *bytes, size_t len,
+                   uint8_t mac[DIGEST_BYTES])
+{
+    unsigned int mac_len = DIGEST_BYTES;
+
+    CHECK(key_len <= INT32_MAX);
+    if (!HMAC(EVP_sha256(), key, (int)key_len, bytes, len, mac, &mac_len))
+        return refused();
+    CHECK(mac_len == DIGEST_BYTES);
+    return OK;
+}
+
+const char *digest_hex(const uint8_t sha256[DIGEST_BYTES], char hex[DIGEST_HEX_ROOM])
+{
+    static const char digits[] = "0123456789abcdef";
+
+    for (int i = 0; i < DIGEST_BYTES; i++) {
+        hex[2 * i] = digits[sha256[i] >> 4];
+        hex[2 * i + 1] = digits[sha256[i] & 15];
+    }
+    hex[2 * DIGEST_BYTES] = '\0';
+    return hex;
+}
