@@ -14,6 +14,7 @@ DESTDIR ?=
 WERROR  ?= 0
 JSON    ?= 0
 TFLAGS  ?=
+WITHOUT ?=
 V       ?= 0
 
 FLAVORS := release debug asan tsan
@@ -137,7 +138,8 @@ $(foreach l,$(UNIT_LAYERS),$(eval LINK_test_$l := $l))
 
 SUITES := $(foreach s,test_tool $(UNIT_LAYERS:%=test_%) check_kern check_golden check_e2e,\
             $(if $(SRC_$s),$s))
-TESTS  := $(SUITES:%=$(BUILD)/bin/%) $(if $(SRC_test_tool),$(BUILD)/bin/victim)
+RUN    := $(filter-out $(WITHOUT),$(SUITES))
+TESTS  := $(RUN:%=$(BUILD)/bin/%) $(if $(SRC_test_tool),$(BUILD)/bin/victim)
 
 .PHONY: all tests demo deps test run-tests lint format check symbols bench clean help install
 all: $(PROGRAMS)
@@ -199,6 +201,9 @@ $(BUILD)/proto/%.pb-c.c $(BUILD)/proto/%.pb-c.h &: proto/%.proto | $(STAMPS)/dep
 	$(Q)protoc-c --c_out=$(@D) --proto_path=proto $<
 $(call obj,$(SRC_proto) $(wildcard tests/unit/proto/*.c)): | $(PB_H)
 
+# Kept, so that a debugger and a reader find them.
+.SECONDARY: $(PB_C) $(PB_H) $(EMBED_C)
+
 # common/NAME.lua becomes `const char NAME_lua[]`, ended by a NUL.
 $(BUILD)/%.lua.c: %.lua
 	@mkdir -p $(@D); echo "  EMBED $<"
@@ -221,7 +226,7 @@ test:
 	@$(MAKE) run-tests
 
 run-tests: tests
-	@tests/tool/run_suites.sh $(BUILD)/bin "$(SUITES)" $(TFLAGS)
+	@tests/tool/run_suites.sh $(BUILD)/bin "$(RUN)" $(TFLAGS)
 
 lint:
 	@ops/setup/deps.sh --check --with-lint
@@ -266,6 +271,7 @@ help:
 #? BUILD=DIR                        where to build; default build/FLAVOR
 #? WERROR=1                         warnings are errors
 #? TFLAGS='TEXT --no-skip'          only tests with TEXT in their name; a skip is a failure
+#? WITHOUT='SUITE...'               leave out suites, for instance check_golden
 #? PREFIX=DIR DESTDIR=DIR           where `make install` puts things; default /usr/local
 #? V=1                              show commands
 
