@@ -121,7 +121,6 @@ PROGRAMS := $(foreach l,client broker worker,$(if $(wildcard $l/main.c),$(BUILD)
 UNIT_LAYERS := $(foreach l,$(LAYERS),$(if $(wildcard tests/unit/$l/*.c),$l))
 SRC_tool    := $(filter-out tests/tool/victim.c,$(wildcard tests/tool/*.c))
 BENCHES     := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/*.c))
-FUZZERS     := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 LIBTEST     := $(BUILD)/libtest.a
 
 # Name, sources, and the layer whose libraries are linked.
@@ -134,6 +133,7 @@ LINK_check_kern   := op
 LINK_check_golden := worker
 LINK_check_e2e    := common
 LINK_test_tool    := base
+LINK_bench_mailbox := base
 $(foreach l,$(UNIT_LAYERS),$(eval LINK_test_$l := $l))
 
 SUITES := $(foreach s,test_tool $(UNIT_LAYERS:%=test_%) check_kern check_golden check_e2e,\
@@ -143,7 +143,7 @@ TESTS  := $(RUN:%=$(BUILD)/bin/%) $(if $(SRC_test_tool),$(BUILD)/bin/victim)
 
 .PHONY: all tests demo deps test run-tests lint format check symbols bench clean help install
 all: $(PROGRAMS)
-tests: $(PROGRAMS) $(TESTS) $(BENCHES:%=$(BUILD)/bin/%) $(FUZZERS:%=$(BUILD)/bin/%)
+tests: $(PROGRAMS) $(TESTS) $(BENCHES:%=$(BUILD)/bin/%)
 
 # --- rules --------------------------------------------------------------------------------------
 # A stamp changes only when its content does: a new flag recompiles, a new or deleted file relinks.
@@ -182,8 +182,7 @@ $(foreach l,client broker worker,$(if $(wildcard $l/main.c),\
   $(eval $(call binary_rules,$(PROGRAM_$l),$l/main.c,$l))))
 $(foreach s,$(SUITES),$(eval $(call binary_rules,$s,$(SRC_$s),$(LINK_$s),$(LIBTEST))))
 $(if $(SRC_test_tool),$(eval $(call binary_rules,victim,tests/tool/victim.c,base,$(LIBTEST))))
-$(foreach b,$(BENCHES),$(eval $(call binary_rules,$b,tests/bench/$b.c,worker,$(LIBTEST))))
-$(foreach f,$(FUZZERS),$(eval $(call binary_rules,$f,tests/fuzz/$f.c,worker,$(LIBTEST))))
+$(foreach b,$(BENCHES),$(eval $(call binary_rules,$b,tests/bench/$b.c,$(or $(LINK_$b),worker),$(LIBTEST))))
 
 $(eval $(call stamp_rule,$(STAMPS)/libtest,$(SRC_tool) end))
 $(LIBTEST): $(call obj,$(SRC_tool)) $(STAMPS)/libtest
@@ -245,9 +244,17 @@ bench: $(BENCHES:bench_%=bench-%)
 bench-%: $(BUILD)/bin/bench_%
 	@$< $(if $(filter 1,$(JSON)),--json)
 
+# Manual pages and completions come out of the programs, from the tables that their --help uses.
+SHARE := $(DESTDIR)$(PREFIX)/share
 install: all
-	@mkdir -p '$(DESTDIR)$(PREFIX)/bin'
+	@mkdir -p '$(DESTDIR)$(PREFIX)/bin' '$(SHARE)/man/man1' '$(SHARE)/zsh/site-functions' \
+	  '$(SHARE)/bash-completion/completions'
 	@install -m 755 $(PROGRAMS) '$(DESTDIR)$(PREFIX)/bin/'
+	@$(ONESTEP) man >'$(SHARE)/man/man1/onestep.1'
+	@$(ONESTEP)-broker --man >'$(SHARE)/man/man1/onestep-broker.1'
+	@$(ONESTEP)-worker --man >'$(SHARE)/man/man1/onestep-worker.1'
+	@$(ONESTEP) completion bash >'$(SHARE)/bash-completion/completions/onestep'
+	@$(ONESTEP) completion zsh >'$(SHARE)/zsh/site-functions/_onestep'
 
 clean:
 	rm -rf build

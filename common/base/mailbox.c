@@ -18,7 +18,8 @@ static void init_sync(struct mailbox *m)
 
     CHECK(pthread_condattr_init(&attr) == 0);
     CHECK(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
-    CHECK(pthread_cond_init(&m->changed, &attr) == 0);
+    CHECK(pthread_cond_init(&m->has_message, &attr) == 0);
+    CHECK(pthread_cond_init(&m->has_room, &attr) == 0);
     CHECK(pthread_mutex_init(&m->lock, NULL) == 0);
     pthread_condattr_destroy(&attr);
 }
@@ -47,7 +48,8 @@ void mailbox_close(struct mailbox *m)
     if (!m->slots)
         return;
     CHECK(pthread_mutex_destroy(&m->lock) == 0);
-    CHECK(pthread_cond_destroy(&m->changed) == 0);
+    CHECK(pthread_cond_destroy(&m->has_message) == 0);
+    CHECK(pthread_cond_destroy(&m->has_room) == 0);
     if (m->has_fd)
         close(m->event_fd);
     free(m->slots);
@@ -59,14 +61,12 @@ static bool is_readable(const struct mailbox *m)
     return m->count > 0 || m->is_shut;
 }
 
-/* Under the lock, after a change: wake the waiters, and make the descriptor say what is true
- * now. */
-static void announce(struct mailbox *m, bool was_readable)
+/* Under the lock, after a change: make the descriptor say what is true now. */
+static void update_fd(struct mailbox *m, bool was_readable)
 {
     uint64_t value = 1;
     ssize_t moved = sizeof(value);
 
-    pthread_cond_broadcast(&m->changed);
     if (!m->has_fd || was_readable == is_readable(m))
         return;
     if (is_readable(m))
@@ -90,22 +90,24 @@ static struct timespec deadline_after(int timeout_ms)
     return t;
 }
 
-static bool has_room(const struct mailbox *m)
+static bool is_writable(const struct mailbox *m)
 {
     return m->count < m->capacity || m->is_shut;
 }
 
-/* Under the lock: wait until ready(m) or the deadline; the answer is ready(m). */
-static bool wait_until(struct mailbox *m, bool (*ready)(const struct mailbox *), int timeout_ms)
+/* Under the lock: wait on cond until ready(m) or the deadline; the answer is ready(m), so that a
+ * wake-up that comes together with the deadline is not lost. */
+static bool wait_until(struct mailbox *m, pthread_cond_t *cond,
+                       bool (*ready)(const struct mailbox *), int timeout_ms)
 {
     struct timespec deadline = deadline_after(timeout_ms > 0 ? timeout_ms : 0);
     int err = 0;
 
     while (!ready(m) && timeout_ms != 0 && err != ETIMEDOUT) {
         if (timeout_ms == MAILBOX_FOREVER)
-            err = pthread_cond_wait(&m->changed, &m->lock);
+            err = pthread_cond_wait(cond, &m->lock);
         else
-            err = pthread_cond_timedwait(&m->changed, &m->lock, &deadline);
+            err = pthread_cond_timedwait(cond, &m->lock, &deadline);
         CHECK(err == 0 || err == ETIMEDOUT);
     }
     return ready(m);
@@ -117,7 +119,7 @@ status mailbox_send(struct mailbox *m, const void *message, int timeout_ms)
     bool was_readable;
 
     pthread_mutex_lock(&m->lock);
-    if (!wait_until(m, has_room, timeout_ms)) {
+    if (!wait_until(m, &m->has_room, is_writable, timeout_ms)) {
         st = timeout_ms == 0 ? ERR_FULL : ERR_TIMEOUT;
     } else if (m->is_shut) {
         st = ERR_CANCELLED;
@@ -127,7 +129,8 @@ status mailbox_send(struct mailbox *m, const void *message, int timeout_ms)
         memcpy(m->slots + slot * m->message_bytes, message, m->message_bytes);
         was_readable = is_readable(m);
         m->count++;
-        announce(m, was_readable);
+        pthread_cond_signal(&m->has_message);
+        update_fd(m, was_readable);
     }
     pthread_mutex_unlock(&m->lock);
     return st;
@@ -138,7 +141,7 @@ status mailbox_receive(struct mailbox *m, void *message, int timeout_ms)
     status st = OK;
 
     pthread_mutex_lock(&m->lock);
-    if (!wait_until(m, is_readable, timeout_ms)) {
+    if (!wait_until(m, &m->has_message, is_readable, timeout_ms)) {
         st = ERR_TIMEOUT;
     } else if (m->count == 0) {
         st = ERR_CANCELLED;
@@ -146,7 +149,8 @@ status mailbox_receive(struct mailbox *m, void *message, int timeout_ms)
         memcpy(message, m->slots + m->first * m->message_bytes, m->message_bytes);
         m->first = (m->first + 1) % m->capacity;
         m->count--;
-        announce(m, true);
+        pthread_cond_signal(&m->has_room);
+        update_fd(m, true);
     }
     pthread_mutex_unlock(&m->lock);
     return st;
@@ -159,7 +163,9 @@ void mailbox_shut(struct mailbox *m)
     pthread_mutex_lock(&m->lock);
     was_readable = is_readable(m);
     m->is_shut = true;
-    announce(m, was_readable);
+    pthread_cond_broadcast(&m->has_message);
+    pthread_cond_broadcast(&m->has_room);
+    update_fd(m, was_readable);
     pthread_mutex_unlock(&m->lock);
 }
 

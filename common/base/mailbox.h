@@ -18,16 +18,17 @@
 
 /* All fields are the mailbox's own; use the functions. */
 struct mailbox {
-    pthread_mutex_t lock;   /* guards everything below */
-    pthread_cond_t changed; /* signalled at each send, receive and shut */
-    char *slots;            /* capacity * message_bytes; NULL in a zeroed mailbox */
-    size_t message_bytes;   /* size of one message */
-    size_t capacity;        /* messages that fit */
-    size_t first;           /* slot of the oldest message */
-    size_t count;           /* messages waiting */
-    bool is_shut;           /* no more sends */
-    int event_fd;           /* readable while count > 0 or is_shut; valid when has_fd */
-    bool has_fd;            /* an event_fd was asked for */
+    pthread_mutex_t lock;       /* guards everything below */
+    pthread_cond_t has_message; /* one receiver is woken per send, all by shut */
+    pthread_cond_t has_room;    /* one sender is woken per receive, all by shut */
+    char *slots;                /* capacity * message_bytes; NULL in a zeroed mailbox */
+    size_t message_bytes;       /* size of one message */
+    size_t capacity;            /* messages that fit */
+    size_t first;               /* slot of the oldest message */
+    size_t count;               /* messages waiting */
+    bool is_shut;               /* no more sends */
+    int event_fd;               /* readable while count > 0 or is_shut; valid when has_fd */
+    bool has_fd;                /* an event_fd was asked for */
 };
 
 /* An empty mailbox of capacity messages of message_bytes each. With has_fd, mailbox_fd works.
