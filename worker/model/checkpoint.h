@@ -12,7 +12,7 @@
 #include "worker/model/unet.h"
 #include "worker/model/vae.h"
 
-/* From scheduler/scheduler_config.json: EulerDiscreteScheduler with v-prediction and Karras sigmas. */
+/* From scheduler/scheduler_config.json: Euler, v-prediction, Karras sigmas. */
 struct checkpoint_scheduler {
     double sigma_min, sigma_max; /* ends of the schedule: 0.002 and 700 for SVD */
 };
@@ -52,9 +52,9 @@ struct checkpoint_job {
 };
 
 /* Load the diffusers folder dir.
- * Errors: ERR_NOTFOUND (no such folder or file), ERR_CORRUPT (files that contradict themselves or the
- * config), ERR_BADARG (a config value that this build does not support; the sentence names the key),
- * ERR_NOMEM. On error *c is closed. */
+ * Errors: ERR_NOTFOUND (no such folder or file), ERR_CORRUPT (files that contradict themselves or
+ * the config), ERR_BADARG (a config value that this build does not support; the sentence names
+ * the key), ERR_NOMEM. On error *c is closed. */
 MUST_USE status checkpoint_open(struct checkpoint *c, const char *dir);
 
 /* Accepts a zeroed struct. */

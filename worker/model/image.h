@@ -16,8 +16,8 @@ struct image {
     int64_t width, height; /* pixels, at least 1 */
 };
 
-/* dst = src resized with Lanczos-3, bit for bit as Pillow does it: fixed-point coefficients, an 8-bit
- * image between the horizontal and the vertical pass, a copy when nothing changes.
+/* dst = src resized with Lanczos-3, bit for bit as Pillow does it: fixed-point coefficients, an
+ * 8-bit image between the horizontal and the vertical pass, a copy when nothing changes.
  * Shapes: dst [height][width][3]. Errors: ERR_NOMEM.
  * Source: Pillow src/libImaging/Resample.c (documented algorithm; own code). */
 MUST_USE status image_resize(const struct image *src, uint8_t *dst, int64_t width, int64_t height,
@@ -41,7 +41,8 @@ void image_from_signed(const float *src, uint8_t *dst, int64_t count);
 MUST_USE status image_clip_pixels(const struct image *src, const struct clip_config *config,
                                   float *pixel_values, struct arena *scratch);
 
-/* Bytes that image_clip_pixels takes from scratch, from src's size alone. This function can't fail. */
+/* Bytes that image_clip_pixels takes from scratch, from src's size alone. This function can't
+ * fail. */
 size_t image_clip_scratch(const struct image *src, const struct clip_config *config);
 
 #endif

@@ -37,12 +37,13 @@ struct res_spec {
     bool is_switched;  /* mix = sigmoid(factor) (VAE) and not 1 - sigmoid(factor) (UNet) */
 };
 
-/* Bind the tensors below prefix ("down_blocks.0.resnets.1"). Errors: as weights_conv. */
+/* Bind the tensors below prefix ("down_blocks.0.resnets.1"). Errors: as weights_vector. */
 MUST_USE status res_load(struct res_block *block, struct weights *w, const char *prefix,
                          const struct res_spec *spec);
 
-/* y = block(x); y exists and is not x; the n frames are one clip.
- * Shapes: x [f,h,w,ci]; y [f,h,w,co]; silu_e [1,1,1,embedding] = SiLU of the time embedding, or NULL.
+/* y = block(x). y exists; it may be x when the shapes are equal. The n frames are one clip.
+ * Shapes: x [f,h,w,ci]; y [f,h,w,co]; silu_e [1,1,1,embedding] = SiLU of the time embedding, NULL
+ *         when the block has none.
  * Errors: ERR_NOMEM, ERR_DEVICE, ERR_CANCELLED. */
 MUST_USE status res_forward(struct dev *dev, struct tensor *y, const struct tensor *x,
                             const struct res_block *block, const struct tensor *silu_e);

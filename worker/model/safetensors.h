@@ -1,20 +1,21 @@
 /* safetensors.h - reader and writer of the safetensors container.
  *
  * File: 8 bytes little-endian header length N, N bytes of JSON
- * {"name": {"dtype": "F32", "shape": [..], "data_offsets": [begin, end]}, .., "__metadata__": {..}},
- * then the data; offsets count from the end of the header.
+ * {"name": {"dtype": "F32", "shape": [..], "data_offsets": [begin, end]}, .., "__metadata__":
+ * {..}}, then the data; offsets count from the end of the header.
  * Every length, offset, shape and dtype is checked before use; hostile bytes give one clear error.
  * Source: github.com/huggingface/safetensors, README "Format".
  * Thread: the owner's. */
 #ifndef ONESTEP_WORKER_MODEL_SAFETENSORS_H
 #define ONESTEP_WORKER_MODEL_SAFETENSORS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/base/arena.h"
 #include "common/base/buf.h"
 #include "common/base/file.h"
+#include "common/base/json.h"
 #include "common/base/status.h"
 
 /* Most dimensions of a tensor; the models here need five (a 3-D convolution's weight). */
@@ -62,11 +63,13 @@ struct safetensors {
     size_t meta_count;                  /* entries of metas */
     const uint8_t *header;              /* the JSON text, not NUL-terminated */
     size_t header_bytes;                /* its length */
-    struct arena names;                 /* holds tensors, metas and texts */
+    char label[256];                    /* starts every error sentence */
+    struct json doc;                    /* the header; owns every name */
     struct mapping map;                 /* the file, when opened by path */
 };
 
 /* Parse len bytes; label ("unet/x.safetensors") starts every error sentence.
+ * As the format demands, tensors must cover the data exactly: no hole, no overlap, nothing behind.
  * Owner:  keeps bytes until safetensors_close. On error *s is zeroed.
  * Errors: ERR_CORRUPT for anything malformed, overlapping, overflowing or truncated; ERR_NOMEM. */
 MUST_USE status safetensors_parse(struct safetensors *s, const char *label, const void *bytes,
@@ -92,15 +95,17 @@ MUST_USE status safetensors_read_f32(const struct safetensors_tensor *t, int64_t
 /* "[3, 3, 320, 4]" into text, for error sentences; returns text. */
 const char *safetensors_shape_text(const int64_t *shape, int rank, char *text, size_t text_bytes);
 
-/* A file being written: data goes out as it comes, the header last, into space kept for it; the file
- * has another name until it is complete. */
+/* A file being written: data goes out as it comes, the header last, into space kept for it; the
+ * file has another name until it is complete. */
 struct safetensors_writer {
-    char path[1024];    /* final name */
-    int fd;             /* of the unfinished file; valid while is_open */
-    bool is_open;       /* between create and finish / abandon */
-    uint64_t data_bytes; /* written so far */
-    struct buf entries; /* header text of the tensors so far */
-    struct buf metas;   /* header text of the metadata so far */
+    char path[FILE_PATH_BYTES];     /* final name */
+    char part[FILE_PATH_BYTES];     /* name until it is complete */
+    int fd;                         /* of the unfinished file; valid while is_open */
+    bool is_open;                   /* between create and finish / abandon */
+    uint64_t data_bytes;            /* written so far */
+    struct buf header;              /* JSON of the tensors so far */
+    struct json_writer header_json; /* writes header */
+    struct buf metas;               /* key, NUL, value, NUL, .. */
 };
 
 /* What to write. data is dense float in the order of shape; with is_nhwc it is [n][h][w][c] and is
@@ -124,7 +129,8 @@ MUST_USE status safetensors_write(struct safetensors_writer *w,
 MUST_USE status safetensors_write_meta(struct safetensors_writer *w, const char *key,
                                        const char *value);
 
-/* Write the header and give the file its name; w is closed in any case. Errors: ERR_IO, ERR_FULL. */
+/* Write the header and give the file its name; w is closed in any case.
+ * Errors: ERR_IO, ERR_FULL. */
 MUST_USE status safetensors_finish(struct safetensors_writer *w);
 
 /* Remove an unfinished file. Accepts a zeroed or finished writer. */

@@ -1,8 +1,9 @@
 /* transformer.h - SVD's spatio-temporal transformer: attention in each frame, then over frames.
  *
- * Cross-attention sees one key only, so its softmax is 1 and its output is the same for every token:
- * Out2(Wv c) + b. That vector is made once per call and added through the bias of the self-attention's
- * output layer; norm2, to_q and to_k of attn2 are checked at load and never used (exact).
+ * Cross-attention sees one key only, so its softmax is 1 and its output is the same for every
+ * token: Out2(Wv c) + b. That vector is made once per call and added through the bias of the
+ * self-attention's output layer; norm2, to_q and to_k of attn2 are checked at load and never used
+ * (exact).
  * Source: diffusers models/transformers/transformer_temporal.py TransformerSpatioTemporalModel,
  *         models/attention.py BasicTransformerBlock, TemporalBasicTransformerBlock.
  * Thread: compute only. */
@@ -21,9 +22,9 @@ struct transformer_ff {
 
 /* Attention with the folded one-key cross-attention. */
 struct transformer_attention {
-    struct norm norm;                  /* LayerNorm before it */
-    struct linear qkv, out;            /* self-attention: [3c][c] without bias, [c][c] */
-    struct linear cross_v, cross_out;  /* cross-attention: [c][context], [c][c] */
+    struct norm norm;                 /* LayerNorm before it */
+    struct linear qkv, out;           /* self-attention: [3c][c] without bias, [c][c] */
+    struct linear cross_v, cross_out; /* cross-attention: [c][context], [c][c] */
 };
 
 /* One layer: a spatial block and a temporal block. */

@@ -57,7 +57,7 @@ struct unet {
 /* What one evaluation is asked for. All pointers are host memory. */
 struct unet_input {
     const float *latents;      /* [frames][h][w][out_channels], scaled by c_in */
-    const float *image_latent; /* [h][w][in_channels - out_channels], repeated over frames; NULL: zeros */
+    const float *image_latent; /* [h][w][in_channels - out_channels] for every frame; NULL: zeros */
     const float *embedding;    /* [cross_attention_dim] of the image; NULL: zeros */
     int64_t frames, h, w;      /* clip length and latent size */
     float timestep;            /* c_noise = ln(sigma) / 4 */

@@ -3,7 +3,8 @@
  * Letters: sigma noise level, x latents, F raw network output, f = c_skip x + c_out F the denoised
  * estimate, c_in = 1/sqrt(sigma^2+1), c_skip = 1/(sigma^2+1), c_out = -sigma/sqrt(sigma^2+1),
  * c_noise = ln(sigma)/4 (v-prediction in EDM form, unit data variance).
- * Coefficients are double, tensors float. Layout of x is the caller's: frames of frame_elements floats.
+ * Coefficients are double, tensors float. Layout of x is the caller's: frames of frame_elements
+ * floats.
  * Source: arXiv:2303.01469 (consistency models), arXiv:2409.11367 eq. 13 (time travel sampler),
  *         arXiv:2206.00364 (EDM), diffusers scheduling_euler_discrete.py.
  * Thread: the caller's. */
@@ -19,6 +20,7 @@
 /* Most steps of any sampler: the training grid has no more points. */
 #define SAMPLER_STEPS_MAX 100
 
+/* Which sampler; its name is in sampler_name. */
 enum sampler_kind {
     SAMPLER_NONE = 0,
     SAMPLER_CONSISTENCY, /* stochastic multistep consistency sampling, 1 evaluation per step */
@@ -56,8 +58,8 @@ struct sampler_ops {
     void *self; /* handed to every function */
     /* F = network(call), as many floats as call->x. */
     status (*network)(void *self, const struct sampler_call *call, float *F);
-    /* dst = standard normal noise; draw 0 is the initial latents, 1.. those of the steps, in the order
-     * of the calls. */
+    /* dst = standard normal noise; draw 0 is the initial latents, 1.. those of the steps, in the
+     * order of the calls. */
     status (*noise)(void *self, int draw, float *dst);
     /* F of an evaluation after guidance; may be NULL. */
     status (*on_output)(void *self, int evaluation, const float *F);
@@ -90,9 +92,9 @@ int sampler_evaluations(const struct sampler_config *config);
  * sigma_min; one point: sigma_max. This function can't fail. */
 void sampler_karras(double *sigmas, int count, double sigma_min, double sigma_max);
 
-/* sigmas[0..steps-1] = the noise levels of a run, falling, and sigmas[steps] = 0. Consistency and tts:
- * every floor(grid/steps)-th point of the grid-point Karras schedule; Euler: its own steps-point one.
- * This function can't fail; config passed sampler_check. */
+/* sigmas[0..steps-1] = the noise levels of a run, falling, and sigmas[steps] = 0. Consistency and
+ * tts: every floor(grid/steps)-th point of the grid-point Karras schedule; Euler: its own
+ * steps-point one. This function can't fail; config passed sampler_check. */
 void sampler_sigmas(const struct sampler_config *config, double *sigmas);
 
 /* Bytes of scratch that sampler_run takes. This function can't fail. */

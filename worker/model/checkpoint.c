@@ -1,0 +1,223 @@
+#include "worker/model/checkpoint.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/check.h"
+#include "worker/model/params.h"
+
+/* Address space, not memory: the dry run of a plan touches none of it. */
+#define PLAN_BYTES ((size_t)1 << 38)
+/* Address space for layer structs: far above what the bounds of params.h allow to be used. */
+#define LAYERS_BYTES ((size_t)1 << 28)
+
+static const char vae_stem[] = "diffusion_pytorch_model", clip_stem[] = "model";
+
+/* dst = dir/part. */
+static status join(char *dst, const char *dir, const char *part)
+{
+    return file_join(dst, FILE_PATH_BYTES, dir, part);
+}
+
+static void set_name(struct checkpoint *c, const char *dir)
+{
+    size_t len = strlen(dir), start;
+
+    while (len > 1 && dir[len - 1] == '/')
+        len--;
+    for (start = len; start > 0 && dir[start - 1] != '/'; start--)
+        ;
+    snprintf(c->name, sizeof(c->name), "%.*s", (int)(len - start), dir + start);
+}
+
+static status check_index(struct weights_loader *loader, const char *dir)
+{
+    status st;
+    struct params p = { 0 };
+    char path[FILE_PATH_BYTES];
+
+    TRY(join(path, dir, "model_index.json"));
+    if (!file_exists(path))
+        TRY(FAIL(ERR_NOTFOUND,
+                 "%s: no such file; a model is a diffusers folder with model_index.json, unet/, "
+                 "vae/, image_encoder/, scheduler/ and feature_extractor/ in it",
+                 path));
+    TRY(params_open(&p, loader, dir, "model_index.json"));
+    TRY(params_expect_text(&p, "_class_name", "StableVideoDiffusionPipeline"));
+out:
+    params_close(&p);
+    return st;
+}
+
+/* Anything but v-prediction on continuous Karras sigmas would need other formulas. */
+static status load_scheduler(struct checkpoint_scheduler *s, struct weights_loader *loader,
+                             const char *dir)
+{
+    status st;
+    struct params p = { 0 };
+
+    TRY(params_open(&p, loader, dir, "scheduler_config.json"));
+    TRY(params_expect_text(&p, "_class_name", "EulerDiscreteScheduler"));
+    TRY(params_expect_text(&p, "prediction_type", "v_prediction"));
+    TRY(params_expect_text(&p, "timestep_type", "continuous"));
+    TRY(params_expect_text(&p, "timestep_spacing", "leading"));
+    TRY(params_expect_bool(&p, "use_karras_sigmas", true));
+    TRY(params_expect_bool(&p, "use_exponential_sigmas", false));
+    TRY(params_expect_bool(&p, "use_beta_sigmas", false));
+    TRY(json_get_double(&p.root, "sigma_min", 1e-6, 1e6, &s->sigma_min));
+    TRY(json_get_double(&p.root, "sigma_max", 1e-6, 1e6, &s->sigma_max));
+    if (s->sigma_min >= s->sigma_max)
+        TRY(FAIL(ERR_BADARG, "%s: sigma_min is not below sigma_max", p.root.path));
+out:
+    params_close(&p);
+    return st;
+}
+
+/* The parts fit together: the embedding's width, the latent's channels. */
+static status check_parts(const struct checkpoint *c, const char *dir)
+{
+    const int64_t latent = c->vae.config.latent_channels;
+
+    if (c->clip.config.projection != c->unet.config.cross_attention_dim)
+        return FAIL(ERR_CORRUPT,
+                    "%s: image_encoder's projection_dim is %" PRId64
+                    ", unet's cross_attention_dim is %" PRId64 "; they must be equal",
+                    dir, c->clip.config.projection, c->unet.config.cross_attention_dim);
+    if (c->unet.config.out_channels != latent || c->unet.config.in_channels != 2 * latent)
+        return FAIL(ERR_CORRUPT,
+                    "%s: vae's latent_channels is %" PRId64 "; unet's out_channels must be that "
+                    "and its in_channels twice that, not %" PRId64 " and %" PRId64,
+                    dir, latent, c->unet.config.out_channels, c->unet.config.in_channels);
+    return OK;
+}
+
+/* One arena for all weights, as large as the files' headers say. */
+static status open_arenas(struct checkpoint *c, const char *unet, const char *vae, const char *clip)
+{
+    status st;
+    size_t bytes[3];
+
+    TRY(weights_measure(unet, vae_stem, &bytes[0]));
+    TRY(weights_measure(vae, vae_stem, &bytes[1]));
+    TRY(weights_measure(clip, clip_stem, &bytes[2]));
+    TRY(arena_open(&c->values, "the memory for weights", bytes[0] + bytes[1] + bytes[2]));
+    TRY(arena_open(&c->layers, "the memory for layer tables", LAYERS_BYTES));
+out:
+    return st;
+}
+
+static status load_parts(struct checkpoint *c, struct weights_loader *loader, const char *dir)
+{
+    status st;
+    char unet[FILE_PATH_BYTES], vae[FILE_PATH_BYTES], clip[FILE_PATH_BYTES];
+    char scheduler[FILE_PATH_BYTES], pixels[FILE_PATH_BYTES];
+
+    TRY(join(unet, dir, "unet"));
+    TRY(join(vae, dir, "vae"));
+    TRY(join(clip, dir, "image_encoder"));
+    TRY(join(pixels, dir, "feature_extractor"));
+    TRY(join(scheduler, dir, "scheduler"));
+    TRY(load_scheduler(&c->scheduler, loader, scheduler));
+    TRY(open_arenas(c, unet, vae, clip));
+    TRY(clip_load(&c->clip, loader, clip, pixels));
+    TRY(vae_load(&c->vae, loader, vae));
+    TRY(unet_load(&c->unet, loader, unet));
+    TRY(check_parts(c, dir));
+out:
+    return st;
+}
+
+status checkpoint_open(struct checkpoint *c, const char *dir)
+{
+    status st;
+    struct weights_loader loader = { .values = &c->values, .layers = &c->layers };
+
+    *c = (struct checkpoint){ 0 };
+    if (!file_exists(dir))
+        TRY(FAIL(ERR_NOTFOUND, "%s: no such folder; name the diffusers folder of a model", dir));
+    TRY(check_index(&loader, dir));
+    TRY(load_parts(c, &loader, dir));
+    set_name(c, dir);
+    snprintf(c->hash, sizeof(c->hash), "%016" PRIx64 "%016" PRIx64, loader.hash[0], loader.hash[1]);
+    return OK;
+out:
+    checkpoint_close(c);
+    return st;
+}
+
+void checkpoint_close(struct checkpoint *c)
+{
+    arena_close(&c->values);
+    arena_close(&c->layers);
+    *c = (struct checkpoint){ 0 };
+}
+
+/* --- measuring -------------------------------------------------------------------------------- */
+
+/* Under kern_plan tensors have addresses and no memory; host pointers are never followed. */
+static float *nowhere(void)
+{
+    static float word;
+
+    return &word;
+}
+
+static status ignore_frame(void *self, int64_t index, const float *rgb)
+{
+    (void)self;
+    (void)index;
+    (void)rgb;
+    return OK;
+}
+
+/* The peak and the work since the last call. */
+static void take_reading(struct dev *dev, size_t *bytes, double *flops)
+{
+    *bytes = dev->act.peak_bytes;
+    *flops = dev->flops;
+    dev->act.peak_bytes = 0;
+    dev->flops = 0;
+}
+
+status checkpoint_plan(const struct checkpoint *c, const struct checkpoint_job *job,
+                       struct checkpoint_need *need)
+{
+    status st;
+    const int64_t factor = vae_factor(&c->vae);
+    const int64_t h = job->height / factor, w = job->width / factor;
+    const struct kern_config config = { 0 };
+    struct unet_input input = { .frames = job->frames, .h = h, .w = w };
+    struct vae_decode_args decode = { .frames = job->frames, .h = h, .w = w, .chunk = job->chunk };
+    struct dev dev = { 0 };
+
+    *need = (struct checkpoint_need){ .weight_bytes = c->values.used_bytes };
+    if (job->frames < 1 || job->width < factor || job->height < factor || job->chunk < 0 ||
+        job->width % factor != 0 || job->height % factor != 0)
+        TRY(FAIL(ERR_BADARG,
+                 "%" PRId64 " frames of %" PRId64 "x%" PRId64 ": width and height must be "
+                 "multiples of %" PRId64 ", and there must be at least one frame",
+                 job->frames, job->width, job->height, factor));
+    input.latents = input.image_latent = input.embedding = decode.latents = nowhere();
+    decode.frame = nowhere();
+    decode.on_frame = ignore_frame;
+    TRY(dev_open(&dev, "plan", &config, PLAN_BYTES));
+    TRY(clip_embed(&dev, &c->clip, nowhere(), nowhere()));
+    take_reading(&dev, &need->clip_bytes, &need->clip_flops);
+    TRY(vae_encode(&dev, &c->vae, nowhere(), job->height, job->width, nowhere()));
+    take_reading(&dev, &need->encode_bytes, &need->encode_flops);
+    TRY(unet_forward(&dev, &c->unet, &input, nowhere()));
+    take_reading(&dev, &need->unet_bytes, &need->unet_flops);
+    TRY(vae_decode(&dev, &c->vae, &decode));
+    take_reading(&dev, &need->decode_bytes, &need->decode_flops);
+    need->act_bytes = need->clip_bytes;
+    if (need->encode_bytes > need->act_bytes)
+        need->act_bytes = need->encode_bytes;
+    if (need->unet_bytes > need->act_bytes)
+        need->act_bytes = need->unet_bytes;
+    if (need->decode_bytes > need->act_bytes)
+        need->act_bytes = need->decode_bytes;
+out:
+    dev_close(&dev);
+    return st;
+}
