@@ -1,0 +1,397 @@
+/* DESIGN: main owns what lives as long as the process, opened top to bottom and closed in reverse:
+ * settings, model, work folder, crew, agent. Its thread becomes "net" inside agent_run. Signals go
+ * to a thread of their own that waits for them, so that no handler has to reach into anything. */
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/check.h"
+#include "common/base/log.h"
+#include "common/config.h"
+#include "worker/agent.h"
+#include "worker/crew.h"
+#include "worker/plan.h"
+#include "worker/workdir.h"
+
+#ifndef ONESTEP_BUILD
+#define ONESTEP_BUILD ONESTEP_VERSION
+#endif
+
+/* Settings; the table below describes them. */
+struct worker_config {
+    char model[FILE_PATH_BYTES];
+    struct config_list model_name;
+    struct config_list brokers;
+    char device[32];
+    int64_t threads;
+    int isa;
+    int64_t memory_max_bytes;
+    char input_root[FILE_PATH_BYTES];
+    bool allow_private_hosts;
+    char blob[FILE_PATH_BYTES];
+    char s3_endpoint[512];
+    char s3_region[64];
+    bool s3_path_style;
+    char s3_credentials_file[FILE_PATH_BYTES];
+    char ca_file[FILE_PATH_BYTES];
+    char work_dir[FILE_PATH_BYTES];
+    bool prefetch;
+    int64_t heartbeat_ms;
+    char dump[FILE_PATH_BYTES];
+    char plan[64];
+    bool json;
+    int log_level;
+};
+
+/* The order of enum kern_isa. */
+static const char *const isa_names[] = { "auto", "plain", "avx2", "avx512", NULL };
+
+#define INT(f, min, max, text, unit, help)                                                         \
+    CFG_ROW_INT(struct worker_config, f, min, max, text, unit, help)
+#define BOOL(f, text, help) CFG_ROW_BOOL(struct worker_config, f, text, help)
+#define TEXT(f, text, help) CFG_ROW_TEXT(struct worker_config, f, text, help)
+#define LIST(f, text, help) CFG_ROW_LIST(struct worker_config, f, text, help)
+#define CHOICE(f, text, names, help) CFG_ROW_CHOICE(struct worker_config, f, text, names, help)
+
+static const struct config_row rows[] = {
+    TEXT(model, NULL, "checkpoint: a diffusers folder with model_index.json"),
+    LIST(model_name, "default", "names under which jobs ask for this model"),
+    LIST(brokers, "tcp://127.0.0.1:7451", "worker endpoints of the brokers"),
+    TEXT(device, "auto", "cpu, ref (slow and exact), or auto for the best this build has"),
+    INT(threads, 0, 1024, "0", "", "compute threads; 0: one per core"),
+    CHOICE(isa, "auto", isa_names, "highest instruction set that the cpu device may use"),
+    INT(memory_max_bytes, 0, 1e15, "0", "bytes",
+        "memory for weights, activations and frames; 0: three quarters of the machine's"),
+    TEXT(input_root, "", "folder that file:// images may lie in; empty: none may"),
+    BOOL(allow_private_hosts, "false", "fetch images from hosts that are not public"),
+    TEXT(blob, "file://./onestep-data", "where results go: file:///DIR or s3://BUCKET/PREFIX"),
+    TEXT(s3_endpoint, "", "http(s)://HOST[:PORT] of the object store; empty: AWS"),
+    TEXT(s3_region, "us-east-1", "region of the object store"),
+    BOOL(s3_path_style, "false", "address buckets as ENDPOINT/BUCKET"),
+    TEXT(s3_credentials_file, "",
+         "AWS credentials file; AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY come before it"),
+    TEXT(ca_file, "", "certificates for https in PEM; empty: the system's"),
+    TEXT(work_dir, "", "folder for files being written; empty: TMPDIR or /tmp"),
+    BOOL(prefetch, "true", "fetch the next job's image while one computes"),
+    INT(heartbeat_ms, 0, 60000, "0", "ms", "time between heartbeats; 0: as the broker says"),
+    TEXT(dump, "", "write the tensors of every job into this folder, as <job id>.safetensors"),
+    TEXT(plan, "", "print the memory that a clip of FRAMESxWIDTHxHEIGHT needs, and exit"),
+    BOOL(json, "false", "with --plan: as JSON"),
+    CHOICE(log_level, "info", config_log_levels, "least level of log lines"),
+};
+
+static const struct config_program program = {
+    .name = "onestep-worker",
+    .summary = "turns photographs into video clips",
+    .description =
+        "Loads one model, connects to the brokers and runs the jobs they hand out: fetches the "
+        "image, computes the clip, encodes it as H.264, stores video, poster and manifest.\n"
+        "\n"
+        "SIGTERM or SIGINT: takes no more jobs, finishes the running one, exits. A second one: "
+        "hands the running job back and exits at once.\n"
+        "\n"
+        "With --dump DIR every job writes DIR/<job id>.safetensors with named tensors in "
+        "diffusers' layouts: image, image_noise, image_embedding, conditioning_latent, "
+        "initial_noise, unet_output.<i> (with guidance also .uncond and .cond), step_noise.<i>, "
+        "latents.<i>, final_latents, frames; the metadata has every parameter. "
+        "tests/reference/compare.py checks such a file against diffusers.\n"
+        "\n"
+        "Exit codes are those of onestep(1): 3 when the model folder does not exist, 5 when its "
+        "files are damaged, 10 when memory does not suffice, 11 when the compute device failed.",
+    .examples = "onestep-worker --model checkpoints/svd --input-root /srv/photos\n"
+                "    serve the model \"default\" at the broker of this machine\n"
+                "onestep-worker --config /etc/onestep/worker.yaml\n"
+                "    settings from a file\n"
+                "onestep-worker --model checkpoints/svd --plan 14x1024x576\n"
+                "    how much memory such a clip needs\n",
+    .version_text = "onestep-worker " ONESTEP_BUILD "\n"
+                    "devices: cpu (plain C, AVX2, AVX-512, chosen at run time), ref\n"
+                    "CUDA backend: not built\n",
+    .rows = rows,
+    .row_count = sizeof(rows) / sizeof(rows[0]),
+};
+
+/* Everything the process owns. */
+struct worker {
+    struct worker_config cfg; /* settings */
+    struct pipeline pipeline; /* the model on its device */
+    struct workdir workdir;   /* files being written */
+    struct crew crew;         /* the threads that work */
+    struct agent *agent;      /* the queue */
+    char device[128];         /* sentence about the device */
+    char hash[64];            /* of the weights */
+    pthread_t signals;        /* thread; valid while has_signals */
+    bool has_signals;         /* signals runs */
+    atomic_bool is_broken;    /* the device failed */
+};
+
+/* --- the agent and the crew ------------------------------------------------------------------ */
+
+static void on_job(void *self, const struct lease *lease, const struct job_spec *spec)
+{
+    struct worker *w = self;
+
+    crew_take(&w->crew, lease, spec);
+}
+
+static void on_cancel(void *self, const struct lease *lease, enum msg_verdict why)
+{
+    struct worker *w = self;
+
+    crew_cancel(&w->crew, lease, why);
+}
+
+static void on_start(void *self, const struct lease *lease)
+{
+    struct worker *w = self;
+
+    agent_start(w->agent, lease);
+}
+
+static void on_report(void *self, const struct lease *lease, const char *stage, double progress)
+{
+    struct worker *w = self;
+
+    agent_report(w->agent, lease, stage, progress);
+}
+
+static void on_done(void *self, const struct lease *lease, const struct job_result *result)
+{
+    struct worker *w = self;
+
+    agent_done(w->agent, lease, result);
+}
+
+static void on_fail(void *self, const struct lease *lease, status code, const char *sentence)
+{
+    struct worker *w = self;
+
+    agent_fail(w->agent, lease, code, sentence);
+}
+
+static void on_stopped(void *self, const struct lease *lease)
+{
+    struct worker *w = self;
+
+    agent_stopped(w->agent, lease);
+}
+
+static void on_broken(void *self)
+{
+    struct worker *w = self;
+
+    atomic_store(&w->is_broken, true);
+    agent_drain(w->agent);
+}
+
+/* --- signals --------------------------------------------------------------------------------- */
+
+static void signal_set(sigset_t *set)
+{
+    sigemptyset(set);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGINT);
+    sigaddset(set, SIGUSR1); /* ours: the thread's own end */
+}
+
+static void *signals_main(void *self)
+{
+    struct worker *w = self;
+    sigset_t set;
+    int number, seen = 0;
+
+    signal_set(&set);
+    while (sigwait(&set, &number) == 0 && number != SIGUSR1) {
+        log_info("worker.signal", "signal=%s", strsignal(number));
+        if (seen++ == 0)
+            agent_drain(w->agent);
+        else
+            agent_stop(w->agent);
+    }
+    return NULL;
+}
+
+static status begin_signals(struct worker *w)
+{
+    sigset_t set;
+
+    signal_set(&set);
+    if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR)
+        return FAIL(ERR_IO, "signals can't be set up: %s", strerror(errno));
+    if (pthread_create(&w->signals, NULL, signals_main, w) != 0)
+        return FAIL(ERR_NOMEM, "no resources for another thread");
+    w->has_signals = true;
+    return OK;
+}
+
+static void end_signals(struct worker *w)
+{
+    if (!w->has_signals)
+        return;
+    pthread_kill(w->signals, SIGUSR1);
+    pthread_join(w->signals, NULL);
+    w->has_signals = false;
+}
+
+/* --- opening --------------------------------------------------------------------------------- */
+
+static status open_pipeline(struct worker *w)
+{
+    const struct worker_config *cfg = &w->cfg;
+    const struct pipeline_config config = {
+        .model_dir = cfg->model,
+        .device = strcmp(cfg->device, "auto") == 0 ? "cpu" : cfg->device,
+        .kern = { .threads = (int)cfg->threads, .isa = cfg->isa },
+        .memory_max_bytes = (size_t)cfg->memory_max_bytes,
+    };
+    status st = pipeline_open(&w->pipeline, &config);
+
+    if (st == OK)
+        pipeline_device(&w->pipeline, w->device, sizeof(w->device));
+    return st;
+}
+
+static status open_workdir(struct worker *w)
+{
+    const char *base = w->cfg.work_dir;
+
+    if (!base[0])
+        base = config_env("TMPDIR");
+    return workdir_open(&w->workdir, base ? base : "/tmp");
+}
+
+static struct s3_config s3_of(const struct worker_config *cfg)
+{
+    return (struct s3_config){
+        .endpoint = cfg->s3_endpoint,
+        .region = cfg->s3_region,
+        .path_style = cfg->s3_path_style,
+        .access_key = config_env("AWS_ACCESS_KEY_ID"),
+        .secret_key = config_env("AWS_SECRET_ACCESS_KEY"),
+        .session_token = config_env("AWS_SESSION_TOKEN"),
+        .credentials_file = cfg->s3_credentials_file,
+    };
+}
+
+static status open_crew(struct worker *w)
+{
+    const struct worker_config *cfg = &w->cfg;
+    const char *ca_file = cfg->ca_file[0] ? cfg->ca_file : NULL;
+    char *model_dir = realpath(cfg->model, NULL);
+    const struct crew_config config = {
+        .pipeline = &w->pipeline,
+        .fetch = { .input_root = cfg->input_root,
+                   .allow_private_hosts = cfg->allow_private_hosts,
+                   .ca_file = ca_file,
+                   .s3 = s3_of(cfg) },
+        .result = { .blob = { .url = cfg->blob, .s3 = s3_of(cfg), .ca_file = ca_file },
+                    .work_dir = w->workdir.path,
+                    .maker = { .checkpoint = w->pipeline.checkpoint.name,
+                               .hash = w->pipeline.checkpoint.hash,
+                               .device = w->device,
+                               .build = ONESTEP_BUILD } },
+        .dump_dir = cfg->dump,
+        .model_dir = model_dir ? model_dir : cfg->model,
+        .ops = { w, on_start, on_report, on_done, on_fail, on_stopped, on_broken },
+    };
+    status st = crew_open(&w->crew, &config);
+
+    free(model_dir);
+    return st;
+}
+
+static status open_agent(struct worker *w)
+{
+    const struct worker_config *cfg = &w->cfg;
+    const struct agent_sink sink = { w, on_job, on_cancel };
+    struct agent_config config = {
+        .host = "",
+        .device = w->device,
+        .version = ONESTEP_VERSION,
+        .heartbeat_ms = cfg->heartbeat_ms,
+        .prefetch = cfg->prefetch,
+    };
+
+    if (cfg->brokers.count > AGENT_BROKERS_MAX)
+        return FAIL(ERR_BADARG, "brokers: %d endpoints, the limit is %d", cfg->brokers.count,
+                    AGENT_BROKERS_MAX);
+    if (cfg->model_name.count > MSG_MODELS_MAX)
+        return FAIL(ERR_BADARG, "model_name: %d names, the limit is %d", cfg->model_name.count,
+                    MSG_MODELS_MAX);
+    for (int i = 0; i < cfg->brokers.count; i++)
+        config.brokers[config.broker_count++] = cfg->brokers.item[i];
+    for (int i = 0; i < cfg->model_name.count; i++)
+        config.models[config.model_count++] = cfg->model_name.item[i];
+    return agent_open(&w->agent, &config, &sink);
+}
+
+static status print_plan(struct worker *w)
+{
+    status st = OK;
+    struct buf out = { 0 };
+    bool fits;
+
+    TRY(plan_write(&out, &w->pipeline, w->cfg.plan, w->cfg.json, &fits));
+    fwrite(out.data, 1, out.len, stdout);
+    if (w->cfg.json)
+        putchar('\n');
+    if (!fits)
+        st = FAIL(ERR_NOMEM, "a clip of %s does not fit into this worker's memory", w->cfg.plan);
+out:
+    buf_free(&out);
+    return st;
+}
+
+static status serve(struct worker *w)
+{
+    status st = OK;
+
+    TRY(open_workdir(w));
+    TRY(open_crew(w));
+    TRY(open_agent(w));
+    TRY(begin_signals(w));
+    log_info("worker.ready", "worker=%s model=%s hash=%s device=\"%s\" memory_max_mib=%zu",
+             agent_id(w->agent), w->pipeline.checkpoint.name, w->pipeline.checkpoint.hash,
+             w->device, w->pipeline.memory_max_bytes >> 20);
+    TRY(agent_run(w->agent));
+    if (atomic_load(&w->is_broken))
+        TRY(FAIL(ERR_DEVICE, "the compute device failed; see the log line device.failed"));
+    log_info("worker.end", "worker=%s", agent_id(w->agent));
+out:
+    return st;
+}
+
+static void close_worker(struct worker *w)
+{
+    end_signals(w);
+    crew_close(&w->crew); /* before the agent: a job that stops here still tells it */
+    agent_close(w->agent);
+    workdir_close(&w->workdir);
+    pipeline_close(&w->pipeline);
+}
+
+int main(int argc, char **argv)
+{
+    struct worker w = { .has_signals = false };
+    status st = OK;
+    bool is_done = false;
+
+    TRY(config_load(&w.cfg, &program, argc, argv, &is_done));
+    if (is_done)
+        return 0;
+    log_set_level((enum log_level)w.cfg.log_level);
+    TRY(open_pipeline(&w));
+    if (w.cfg.plan[0])
+        TRY(print_plan(&w));
+    else
+        TRY(serve(&w));
+out:
+    if (st != OK)
+        fprintf(stderr, "onestep-worker: %s\n", status_message());
+    close_worker(&w);
+    return status_exit_code(st);
+}
