@@ -46,6 +46,9 @@ void noise_init(struct noise *noise, enum noise_kind kind, uint64_t seed);
 enum noise_kind noise_kind_from_name(const char *name);
 const char *noise_kind_name(enum noise_kind kind);
 
+/* out = the ten-round Philox4x32 of counter under key. This function can't fail. */
+void noise_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+
 /* dst [frames][height][width][channels] = the next draw. stream matters to NOISE_PHILOX only, the
  * order of calls to NOISE_TORCH only. This function can't fail. */
 void noise_draw(struct noise *noise, uint32_t stream, const struct noise_shape *shape, float *dst);

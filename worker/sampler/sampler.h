@@ -17,8 +17,8 @@
 #include "common/base/arena.h"
 #include "common/base/status.h"
 
-/* Most steps of any sampler: the training grid has no more points. */
-#define SAMPLER_STEPS_MAX 100
+/* Most steps of any sampler, and most points of a training grid; the literature uses up to 100. */
+#define SAMPLER_STEPS_MAX 1000
 
 /* Which sampler; its name is in sampler_name. */
 enum sampler_kind {
