@@ -5,7 +5,17 @@
 set -u
 bin=$1 suites=$2
 shift 2
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
 passed=0 failed=0 skipped=0
+
+# A harness that took a failure for a success would say so of its own tests as well.
+"$bin/victim" --tmp "$scratch" .fails_here >/dev/null 2>&1
+if [ $? -ne 1 ]; then
+    echo "The test harness does not notice a failing test; nothing it says counts."
+    echo "0 passed, 1 failed, 0 skipped"
+    exit 1
+fi
 
 for suite in $suites; do
     # The output is shown as it comes; the suite's own last line carries its counts.
@@ -15,12 +25,16 @@ for suite in $suites; do
         # A filter leaves many suites without a test; they have nothing to say.
         [[ $line == *": 0 passed, 0 failed, 0 skipped" ]] || printf '%s\n' "$line"
     done < <("$bin/$suite" --bin "$bin" "$@")
+    wait $! && rc=0 || rc=$?
     if [[ $summary =~ :\ ([0-9]+)\ passed,\ ([0-9]+)\ failed,\ ([0-9]+)\ skipped$ ]]; then
         passed=$((passed + BASH_REMATCH[1]))
         failed=$((failed + BASH_REMATCH[2]))
         skipped=$((skipped + BASH_REMATCH[3]))
-    else
-        echo "FAIL $suite: ended without its summary line"
+        # 0 passed, 1 failed, 3 nothing selected; anything else is the runner's own trouble.
+        [[ " 0 1 3 " == *" $rc "* ]] || summary=
+    fi
+    if [ -z "$summary" ]; then
+        echo "FAIL $suite: ended with exit code $rc and without a good summary"
         failed=$((failed + 1))
     fi
 done

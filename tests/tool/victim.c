@@ -80,7 +80,7 @@ TEST(skips)
     test_skip("no such device");
 }
 
-/* Leaves a process behind that holds the harness's output open. */
+/* Leaves a process behind that holds every inherited descriptor open. */
 TEST(leaves_a_process)
 {
     if (fork() == 0) {

@@ -264,6 +264,28 @@ TEST(texts_are_escaped_and_made_utf8)
     buf_free(&b);
 }
 
+/* Each is a sequence that looks like UTF-8 until its second byte (RFC 3629 section 4). */
+TEST(near_misses_of_utf8_are_replaced)
+{
+    static const char *const bad[] = {
+        "\xe0\x9f\xbf",     /* overlong U+07FF */
+        "\xed\xa0\x80",     /* surrogate U+D800 */
+        "\xf0\x8f\xbf\xbf", /* overlong U+FFFF */
+        "\xf4\x90\x80\x80", /* U+110000 */
+        "\xf5\x80\x80\x80", /* no such first byte */
+    };
+
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct buf b = { 0 };
+        struct json_writer w = { .out = &b };
+
+        json_write_text(&w, bad[i]);
+        EXPECT_OK(json_write_finish(&w));
+        EXPECT_INT(b.len, 2 + 3 * strlen(bad[i])); /* quotes, and a U+FFFD per byte */
+        buf_free(&b);
+    }
+}
+
 TEST(any_bytes_read_back_as_valid_json)
 {
     for (int round = 0; round < 2000; round++) {

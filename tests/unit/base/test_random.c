@@ -21,13 +21,17 @@ TEST(every_bit_takes_both_values)
 
 TEST(ids_are_of_the_alphabet_and_differ)
 {
-    char a[27], b[27], empty[1] = "x";
+    char a[27], b[27], many[4096], empty[1] = "x";
 
     EXPECT_OK(random_id(a, sizeof(a)));
     EXPECT_OK(random_id(b, sizeof(b)));
     EXPECT_INT(strlen(a), 26);
     EXPECT_INT(strspn(a, "0123456789abcdefghijklmnopqrstuv"), 26);
     EXPECT(strcmp(a, b) != 0);
+    EXPECT_OK(random_id(many, sizeof(many)));
+    /* A letter stays out of 4095 fair draws with a chance below 1e-54. */
+    for (const char *c = "0123456789abcdefghijklmnopqrstuv"; *c; c++)
+        EXPECT(strchr(many, *c));
     EXPECT_OK(random_id(empty, sizeof(empty)));
     EXPECT_TEXT(empty, "");
 }
