@@ -5,7 +5,8 @@
  * A client keeps its connections between requests. It never uses a proxy, cookies, netrc or an
  * environment variable. TLS certificates are always verified.
  * Tried again, with full jitter: 408, 429, 500, 502, 503, 504, failed connects, resets, bodies cut
- * short, stalls; Retry-After is honoured. Never: other 4xx, 501, refused addresses, certificates.
+ * short, stalls. Retry-After is waited for, or ends the call when time does not allow that.
+ * Never: other 4xx, 501, refused addresses, certificates that cannot be trusted.
  * Thread: one at a time. */
 #ifndef ONESTEP_COMMON_HTTP_H
 #define ONESTEP_COMMON_HTTP_H
@@ -30,7 +31,7 @@ struct http_config {
     int stall_timeout_ms;     /* give up after this long below 1 KiB/s; default 20,000 */
     int tries_max;            /* default 5 */
     int backoff_ms;           /* longest first wait; doubles at each try; default 250 */
-    int backoff_max_ms;       /* ceiling of a wait, Retry-After included; default 10,000 */
+    int backoff_max_ms;       /* ceiling of a wait; default 10,000 */
 };
 
 /* Sign with AWS Signature Version 4 for service "s3". */

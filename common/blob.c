@@ -1,0 +1,147 @@
+#include "common/blob.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/check.h"
+#include "common/blob_priv.h"
+
+status blob_check_key(const char *key)
+{
+    size_t len = strlen(key);
+    const char *fault = NULL;
+
+    if (len < 1 || len > BLOB_KEY_MAX)
+        return FAIL(ERR_BADARG, "an object key of %zu characters, want 1 to %d", len, BLOB_KEY_MAX);
+    if (key[strspn(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/=-")])
+        fault = "a character other than A-Z a-z 0-9 . _ / = -";
+    for (const char *part = key; part && !fault;) {
+        size_t part_len = strcspn(part, "/");
+
+        if (part_len == 0)
+            fault = "an empty part";
+        else if (strspn(part, ".") >= part_len && part_len <= 2)
+            fault = "a . or .. part";
+        part = part[part_len] ? part + part_len + 1 : NULL;
+    }
+    return fault ? FAIL(ERR_BADARG, "%.100s: %s in an object key", key, fault) : OK;
+}
+
+status blob_open(struct blob *b, const struct blob_config *c)
+{
+    status st = OK;
+    struct url u;
+
+    *b = (struct blob){ 0 };
+    TRY(url_parse(&u, c->url));
+    if (u.scheme != URL_FILE && u.scheme != URL_S3)
+        TRY(FAIL(ERR_BADARG, "%s: not an object store; want file:///folder or s3://bucket/prefix",
+                 c->url));
+    b->state = calloc(1, sizeof(*b->state));
+    if (!b->state)
+        TRY(FAIL(ERR_NOMEM, "no memory for an object store"));
+    b->state->backend = u.scheme == URL_FILE ? &blob_file : &blob_s3;
+    b->state->timeout_ms = c->timeout_ms ? c->timeout_ms : BLOB_TIMEOUT_MS_DEFAULT;
+    TRY(b->state->backend->open(b->state, c, &u));
+    return OK;
+out:
+    blob_close(b);
+    return st;
+}
+
+void blob_close(struct blob *b)
+{
+    if (!b->state)
+        return;
+    http_close(&b->state->http);
+    s3_close(&b->state->s3);
+    free(b->state);
+    b->state = NULL;
+}
+
+/* The state for a call with this key. */
+static status begin(const struct blob *b, const char *key, struct blob_state **s)
+{
+    CHECK(b->state);
+    *s = b->state;
+    (*s)->cancel = b->cancel;
+    return blob_check_key(key);
+}
+
+status blob_put_file(struct blob *b, const char *key, const char *path, const char *content_type,
+                     const uint8_t sha256[DIGEST_BYTES])
+{
+    status st = OK;
+    struct blob_state *s;
+    struct mapping map = { 0 };
+    uint8_t actual[DIGEST_BYTES];
+
+    TRY(begin(b, key, &s));
+    TRY(file_map(path, &map));
+    TRY(digest_sha256(map.data, map.bytes, actual));
+    if (memcmp(actual, sha256, sizeof(actual)) != 0)
+        TRY(FAIL(ERR_CORRUPT, "%s: its content changed after its SHA-256 was taken", path));
+    TRY(s->backend->put(s, key, &map, content_type, sha256));
+out:
+    file_unmap(&map);
+    return st;
+}
+
+status blob_put_new(struct blob *b, const char *key, const void *bytes, size_t len)
+{
+    struct blob_state *s;
+    status st = begin(b, key, &s);
+
+    if (st == OK && len == 0)
+        st = FAIL(ERR_BADARG, "%s: an object without a byte", key);
+    return st == OK ? s->backend->put_new(s, key, bytes, len) : st;
+}
+
+status blob_get(struct blob *b, const char *key, struct buf *out)
+{
+    struct blob_state *s;
+    status st = begin(b, key, &s);
+
+    return st == OK ? s->backend->get(s, key, out) : st;
+}
+
+status blob_get_to_file(struct blob *b, const char *key, const char *path)
+{
+    struct blob_state *s;
+    status st = begin(b, key, &s);
+
+    return st == OK ? s->backend->get_to_file(s, key, path) : st;
+}
+
+status blob_head(struct blob *b, const char *key, struct blob_info *info)
+{
+    struct blob_state *s;
+    struct blob_info unused;
+    status st = begin(b, key, &s);
+
+    return st == OK ? s->backend->head(s, key, info ? info : &unused) : st;
+}
+
+status blob_url(const struct blob *b, const char *key, char *dst, size_t room)
+{
+    status st = blob_check_key(key);
+
+    CHECK(b->state);
+    return st == OK ? b->state->backend->url(b->state, key, dst, room) : st;
+}
+
+status blob_compare(struct blob_state *s, const char *key, const void *bytes, size_t len)
+{
+    struct buf there = { .max_bytes = len + 1 };
+    char url[BLOB_URL_ROOM] = "";
+    status st = s->backend->get(s, key, &there);
+    bool is_equal = st == OK && there.len == len && memcmp(there.data, bytes, len) == 0;
+
+    buf_free(&there);
+    if (is_equal)
+        return OK;
+    if (st != OK && st != ERR_FULL) /* ERR_FULL: longer than ours, so another object */
+        return st;
+    st = s->backend->url(s, key, url, sizeof(url));
+    return st == OK ? FAIL(ERR_CONFLICT, "%s: exists already with other content", url) : st;
+}

@@ -1,0 +1,632 @@
+/* One easy handle per client, reset before each request; its connections and name cache stay. One
+ * request is a loop of tries; one try is a loop of redirects, which are followed here and not by
+ * libcurl, so that each target is parsed by url.c and checked like the first.
+ *
+ * The guard sits in the function that makes the socket: there the address is known that will really
+ * be connected to, so neither a second answer of the name server nor an odd spelling gets past it. */
+#include "common/http.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/base/check.h"
+#include "common/base/clock.h"
+#include "common/base/file.h"
+#include "common/base/random.h"
+#include "common/url.h"
+
+#define TIMEOUT_MS_DEFAULT 60000
+#define SHOWN_ROOM 160
+#define WHY_ROOM 200
+#define CANCEL_POLL_MS 50
+#define STALL_BYTES_PER_S 1024
+/* Of an error's body, what is kept for its sentence, and what is read before we hang up. */
+#define ERROR_KEPT_BYTES ((size_t)4 << 10)
+#define ERROR_READ_BYTES ((size_t)64 << 10)
+
+struct http_state {
+    CURL *curl;
+    struct http_config config; /* defaults filled in; ca_file points to ca_file below */
+    char ca_file[FILE_PATH_BYTES];
+};
+
+/* One try, as libcurl's callbacks see it. */
+struct exchange {
+    struct http_state *h;
+    const struct http_request *q;
+    struct http_response *r;
+    uint64_t sent_bytes;
+    int64_t deadline_ms;
+    bool is_refused;    /* the guard said no */
+    bool is_too_large;  /* the answer is over response_bytes_max */
+    bool has_hung_up;   /* enough of an error's body was read */
+    status local;       /* a failure of our own: disk, memory */
+    char why[WHY_ROOM]; /* what went wrong, for the sentence */
+    bool may_retry;
+    int64_t retry_after_ms;
+};
+
+/* --- libcurl's callbacks ---------------------------------------------------------------------------- */
+
+static curl_socket_t on_socket(void *self, curlsocktype purpose, struct curl_sockaddr *a)
+{
+    struct exchange *x = self;
+
+    (void)purpose;
+    if (!x->h->config.allow_private_hosts && !http_address_is_public(&a->addr, a->addrlen)) {
+        x->is_refused = true;
+        return CURL_SOCKET_BAD;
+    }
+    return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
+}
+
+static long code_of(const struct exchange *x)
+{
+    long code = 0;
+
+    curl_easy_getinfo(x->h->curl, CURLINFO_RESPONSE_CODE, &code);
+    return code;
+}
+
+static status write_fd(int fd, const char *bytes, size_t len, uint64_t offset)
+{
+    while (len) {
+        ssize_t put = pwrite(fd, bytes, len, (off_t)offset);
+
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put <= 0)
+            return file_errno(put ? errno : EIO, "the file being downloaded");
+        bytes += put;
+        offset += (uint64_t)put;
+        len -= (size_t)put;
+    }
+    return OK;
+}
+
+/* The body of an error or of a PUT's answer: a beginning for the sentence, and an end to patience. */
+static size_t on_small_body(struct exchange *x, const char *bytes, size_t len)
+{
+    struct buf *b = &x->r->body;
+    size_t kept = b->len < ERROR_KEPT_BYTES ? ERROR_KEPT_BYTES - b->len : 0;
+
+    x->local = buf_append(b, bytes, kept < len ? kept : len);
+    x->r->body_bytes += len;
+    x->has_hung_up = x->r->body_bytes > ERROR_READ_BYTES;
+    return x->local == OK && !x->has_hung_up ? len : 0;
+}
+
+static size_t on_body(char *bytes, size_t size, size_t count, void *self)
+{
+    struct exchange *x = self;
+    size_t len = size * count;
+    uint64_t at = x->r->body_bytes;
+
+    if (code_of(x) / 100 != 2 || x->q->method != HTTP_GET)
+        return on_small_body(x, bytes, len);
+    x->is_too_large = len > x->q->response_bytes_max || at > x->q->response_bytes_max - len;
+    if (x->is_too_large)
+        return 0;
+    if (x->q->response_fd > 0)
+        x->local = write_fd(x->q->response_fd, bytes, len, at);
+    else
+        x->local = buf_append(&x->r->body, bytes, len);
+    x->r->body_bytes += len;
+    return x->local == OK ? len : 0;
+}
+
+static size_t on_header(char *line, size_t size, size_t count, void *self)
+{
+    struct exchange *x = self;
+    size_t len = size * count;
+    size_t used = 0;
+
+    if (len > 5 && strncasecmp(line, "ETag:", 5) == 0) {
+        for (size_t i = 5; i < len && used + 1 < sizeof(x->r->etag); i++) {
+            if (!strchr("\" \r\n\t", line[i]))
+                x->r->etag[used++] = line[i];
+        }
+        x->r->etag[used] = '\0';
+    }
+    return len;
+}
+
+static size_t on_send(char *dst, size_t size, size_t count, void *self)
+{
+    struct exchange *x = self;
+    uint64_t left = x->q->body_bytes - x->sent_bytes;
+    size_t len = size * count < left ? size * count : (size_t)left;
+    ssize_t got = (ssize_t)len;
+
+    if (x->q->body)
+        memcpy(dst, (const char *)x->q->body + x->sent_bytes, len);
+    else if (len)
+        got = pread(x->q->body_fd, dst, len, (off_t)x->sent_bytes);
+    if (got < 0 || (len && got == 0)) {
+        x->local = got < 0 ? file_errno(errno, "the file being uploaded")
+                           : FAIL(ERR_IO, "the file being uploaded is shorter than it was");
+        return CURL_READFUNC_ABORT;
+    }
+    x->sent_bytes += (uint64_t)got;
+    return (size_t)got;
+}
+
+static int on_seek(void *self, curl_off_t offset, int origin)
+{
+    struct exchange *x = self;
+
+    if (origin != SEEK_SET || offset < 0 || (uint64_t)offset > x->q->body_bytes)
+        return CURL_SEEKFUNC_FAIL;
+    x->sent_bytes = (uint64_t)offset;
+    return CURL_SEEKFUNC_OK;
+}
+
+static bool is_cancelled(const struct http_request *q)
+{
+    return q->cancel && atomic_load(q->cancel);
+}
+
+static int on_progress(void *self, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+{
+    const struct exchange *x = self;
+
+    (void)a, (void)b, (void)c, (void)d;
+    return is_cancelled(x->q);
+}
+
+/* --- a client ---------------------------------------------------------------------------------------- */
+
+static void init_once(void)
+{
+    CHECK(curl_global_init(CURL_GLOBAL_ALL) == CURLE_OK);
+}
+
+static int or_default(int value, int otherwise)
+{
+    return value ? value : otherwise;
+}
+
+status http_open(struct http *h, const struct http_config *c)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    const char *ca_file = c->ca_file ? c->ca_file : "";
+    struct http_state *s;
+
+    h->state = NULL;
+    if (strlen(ca_file) >= sizeof(s->ca_file))
+        return FAIL(ERR_BADARG, "ca_file: a path of %zu bytes", strlen(ca_file));
+    if (*ca_file && access(ca_file, R_OK) != 0)
+        return FAIL(ERR_BADARG, "ca_file: %s cannot be read; give a file of PEM certificates",
+                    ca_file);
+    pthread_once(&once, init_once);
+    s = calloc(1, sizeof(*s));
+    if (s)
+        s->curl = curl_easy_init();
+    if (!s || !s->curl) {
+        free(s);
+        return FAIL(ERR_NOMEM, "no memory for an HTTP client");
+    }
+    memcpy(s->ca_file, ca_file, strlen(ca_file) + 1);
+    s->config = *c;
+    s->config.ca_file = s->ca_file;
+    s->config.connect_timeout_ms = or_default(c->connect_timeout_ms, 10000);
+    s->config.stall_timeout_ms = or_default(c->stall_timeout_ms, 20000);
+    s->config.tries_max = or_default(c->tries_max, 5);
+    s->config.backoff_ms = or_default(c->backoff_ms, 250);
+    s->config.backoff_max_ms = or_default(c->backoff_max_ms, 10000);
+    h->state = s;
+    return OK;
+}
+
+void http_close(struct http *h)
+{
+    if (!h->state)
+        return;
+    curl_easy_cleanup(h->state->curl);
+    free(h->state);
+    h->state = NULL;
+}
+
+void http_response_free(struct http_response *r)
+{
+    buf_free(&r->body);
+}
+
+/* --- one try -------------------------------------------------------------------------------------------- */
+
+/* Options that are the same for every request of this client. */
+static CURLcode set_policy(struct exchange *x)
+{
+    CURL *curl = x->h->curl;
+    const struct http_config *c = &x->h->config;
+    int64_t left_ms = x->deadline_ms - clock_mono_ms();
+    const char *protocols = c->https_only ? "https" : "http,https";
+    CURLcode code;
+
+    curl_easy_reset(curl);
+    code = curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, protocols);
+    /* CAREFUL: through a proxy the guard would see only the proxy's address; "" also switches the
+     * proxies of the environment off. */
+    code |= curl_easy_setopt(curl, CURLOPT_PROXY, "");
+    code |= curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    code |= curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L);
+    code |= curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    code |= curl_easy_setopt(curl, CURLOPT_USERAGENT, "onestep/" ONESTEP_VERSION);
+    code |= curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, (long)c->connect_timeout_ms);
+    code |= curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)(left_ms > 1 ? left_ms : 1));
+    code |= curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, (long)STALL_BYTES_PER_S);
+    code |=
+        curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, (long)(c->stall_timeout_ms + 999) / 1000);
+    if (*c->ca_file)
+        code |= curl_easy_setopt(curl, CURLOPT_CAINFO, c->ca_file);
+    code |= curl_easy_setopt(curl, CURLOPT_OPENSOCKETFUNCTION, on_socket);
+    code |= curl_easy_setopt(curl, CURLOPT_OPENSOCKETDATA, x);
+    code |= curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+    code |= curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+    code |= curl_easy_setopt(curl, CURLOPT_XFERINFODATA, x);
+    return code;
+}
+
+/* Options of this request. */
+static CURLcode set_request(struct exchange *x, const char *url, struct curl_slist *headers)
+{
+    CURL *curl = x->h->curl;
+    const struct http_request *q = x->q;
+    char provider[128];
+    CURLcode code = curl_easy_setopt(curl, CURLOPT_URL, url);
+
+    code |= curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    code |= curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
+    code |= curl_easy_setopt(curl, CURLOPT_WRITEDATA, x);
+    code |= curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
+    code |= curl_easy_setopt(curl, CURLOPT_HEADERDATA, x);
+    if (q->method == HTTP_HEAD)
+        code |= curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
+    if (q->method == HTTP_GET) {
+        size_t max =
+            q->response_bytes_max > ERROR_READ_BYTES ? q->response_bytes_max : ERROR_READ_BYTES;
+
+        code |= curl_easy_setopt(curl, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)max);
+    }
+    if (q->method == HTTP_PUT) {
+        code |= curl_easy_setopt(curl, CURLOPT_UPLOAD, 1L);
+        code |= curl_easy_setopt(curl, CURLOPT_INFILESIZE_LARGE, (curl_off_t)q->body_bytes);
+        code |= curl_easy_setopt(curl, CURLOPT_READFUNCTION, on_send);
+        code |= curl_easy_setopt(curl, CURLOPT_READDATA, x);
+        code |= curl_easy_setopt(curl, CURLOPT_SEEKFUNCTION, on_seek);
+        code |= curl_easy_setopt(curl, CURLOPT_SEEKDATA, x);
+        code |= curl_easy_setopt(curl, CURLOPT_UPLOAD_BUFFERSIZE, 512L << 10);
+    }
+    if (q->sign) {
+        snprintf(provider, sizeof(provider), "aws:amz:%s:s3", q->sign->region);
+        code |= curl_easy_setopt(curl, CURLOPT_AWS_SIGV4, provider);
+        code |= curl_easy_setopt(curl, CURLOPT_USERNAME, q->sign->access_key);
+        code |= curl_easy_setopt(curl, CURLOPT_PASSWORD, q->sign->secret_key);
+    }
+    return code;
+}
+
+static bool add_header(struct curl_slist **list, const char *line)
+{
+    struct curl_slist *longer = curl_slist_append(*list, line);
+
+    if (longer)
+        *list = longer;
+    return longer != NULL;
+}
+
+static bool make_headers(struct curl_slist **list, const struct http_request *q)
+{
+    /* SHA-256 of no bytes. */
+    static const char nothing[] =
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    char line[4200];
+    bool is_ok = true;
+
+    for (int i = 0; i < HTTP_HEADERS_MAX && q->headers[i]; i++)
+        is_ok = is_ok && add_header(list, q->headers[i]);
+    if (!q->sign)
+        return is_ok;
+    snprintf(line, sizeof(line), "x-amz-content-sha256: %s",
+             q->body_sha256_hex ? q->body_sha256_hex : nothing);
+    is_ok = is_ok && add_header(list, line);
+    if (q->sign->session_token && *q->sign->session_token) {
+        snprintf(line, sizeof(line), "x-amz-security-token: %s", q->sign->session_token);
+        is_ok = is_ok && add_header(list, line);
+    }
+    return is_ok;
+}
+
+/* What a failed transfer means; the reason goes to x->why. */
+static status judge_transfer(struct exchange *x, CURLcode code)
+{
+    x->may_retry = false;
+    if (x->local != OK)
+        return x->local;
+    if (x->is_too_large || code == CURLE_FILESIZE_EXCEEDED) {
+        snprintf(x->why, WHY_ROOM, "more than %zu bytes, the limit", x->q->response_bytes_max);
+        return ERR_BADARG;
+    }
+    if (x->is_refused) {
+        snprintf(x->why, WHY_ROOM,
+                 "the host's address is not public (loopback, private, ...); "
+                 "allow_private_hosts: true would permit it");
+        return ERR_BADARG;
+    }
+    switch (code) {
+    case CURLE_ABORTED_BY_CALLBACK:
+        snprintf(x->why, WHY_ROOM, "cancelled");
+        return ERR_CANCELLED;
+    case CURLE_OUT_OF_MEMORY:
+        snprintf(x->why, WHY_ROOM, "no memory");
+        return ERR_NOMEM;
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+        snprintf(x->why, WHY_ROOM,
+                 "its certificate cannot be trusted; check the host, or give its "
+                 "authority as ca_file");
+        return ERR_BADARG;
+    case CURLE_URL_MALFORMAT:
+    case CURLE_UNSUPPORTED_PROTOCOL:
+        snprintf(x->why, WHY_ROOM, "%s", curl_easy_strerror(code));
+        return ERR_BADARG;
+    case CURLE_OPERATION_TIMEDOUT:
+        snprintf(x->why, WHY_ROOM, "no answer in time");
+        x->may_retry = true;
+        return ERR_TIMEOUT;
+    default:
+        snprintf(x->why, WHY_ROOM, "%s", curl_easy_strerror(code));
+        x->may_retry = true;
+        return ERR_UNAVAILABLE;
+    }
+}
+
+/* Is the answer one that another try may change? Source: RFC 9110; the codes of S3's SlowDown and
+ * InternalError. */
+static bool is_passing(int code)
+{
+    return code == 408 || code == 429 || code == 500 || code == 502 || code == 503 || code == 504;
+}
+
+/* One request to one URL. OK: an answer came; its code is in x->r. */
+static status transfer(struct exchange *x, const char *url)
+{
+    struct curl_slist *headers = NULL;
+    curl_off_t value = 0;
+    CURLcode code = CURLE_OUT_OF_MEMORY;
+    status st = OK;
+
+    buf_reset(&x->r->body);
+    x->r->body.max_bytes =
+        x->q->response_bytes_max > ERROR_READ_BYTES ? x->q->response_bytes_max : ERROR_READ_BYTES;
+    x->r->body_bytes = 0;
+    x->r->code = 0;
+    x->r->etag[0] = '\0';
+    x->sent_bytes = 0;
+    if (make_headers(&headers, x->q))
+        code = set_policy(x);
+    if (code == CURLE_OK)
+        code = set_request(x, url, headers);
+    if (code == CURLE_OK)
+        code = curl_easy_perform(x->h->curl);
+    curl_slist_free_all(headers);
+    x->r->code = (int)code_of(x);
+    if (code != CURLE_OK && !(code == CURLE_WRITE_ERROR && x->has_hung_up))
+        st = judge_transfer(x, code);
+    if (st == OK && x->q->method == HTTP_HEAD &&
+        curl_easy_getinfo(x->h->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &value) == CURLE_OK)
+        x->r->body_bytes = value > 0 ? (uint64_t)value : 0;
+    if (curl_easy_getinfo(x->h->curl, CURLINFO_RETRY_AFTER, &value) == CURLE_OK && value > 0)
+        x->retry_after_ms = value < 3600 ? 1000 * (int64_t)value : 3600000;
+    return st;
+}
+
+/* May a GET that was sent to from go on to the address to? */
+static status check_redirect(struct exchange *x, const struct url *from, const char *to)
+{
+    struct url u;
+    char shown[SHOWN_ROOM];
+
+    x->may_retry = false;
+    if (!to || url_parse(&u, to) != OK || (u.scheme != URL_HTTP && u.scheme != URL_HTTPS)) {
+        snprintf(x->why, WHY_ROOM, "it redirects to something that is not an http(s) URL");
+        return ERR_BADARG;
+    }
+    if (u.scheme == URL_HTTP && (from->scheme == URL_HTTPS || x->h->config.https_only)) {
+        snprintf(x->why, WHY_ROOM, "it redirects from https to http (%s)",
+                 url_for_people(to, shown, 100));
+        return ERR_BADARG;
+    }
+    return OK;
+}
+
+/* One try: the request and its redirects. */
+static status try_once(struct exchange *x)
+{
+    char url[URL_ROOM];
+    struct url u;
+    char *to;
+    status st;
+
+    snprintf(url, sizeof(url), "%s", x->q->url);
+    for (int hops = 0;; hops++) {
+        x->is_refused = false;
+        x->retry_after_ms = 0;
+        st = transfer(x, url);
+        if (st != OK || !x->q->follow_redirects)
+            return st;
+        if (x->r->code < 301 || x->r->code > 308 || (x->r->code > 303 && x->r->code < 307))
+            return OK;
+        if (hops == HTTP_REDIRECTS_MAX) {
+            snprintf(x->why, WHY_ROOM, "more than %d redirects", HTTP_REDIRECTS_MAX);
+            x->may_retry = false;
+            return ERR_BADARG;
+        }
+        to = NULL;
+        curl_easy_getinfo(x->h->curl, CURLINFO_REDIRECT_URL, &to);
+        st = url_parse(&u, url);
+        if (st == OK)
+            st = check_redirect(x, &u, to);
+        if (st != OK)
+            return st;
+        snprintf(url, sizeof(url), "%s", to);
+    }
+}
+
+/* --- tries ------------------------------------------------------------------------------------------------ */
+
+/* Wait ms, or until cancelled. */
+static void wait_ms(int64_t ms, const struct http_request *q)
+{
+    int64_t end_ms = clock_mono_ms() + ms;
+    int64_t left_ms;
+
+    while ((left_ms = end_ms - clock_mono_ms()) > 0 && !is_cancelled(q)) {
+        int64_t nap_ms = left_ms < CANCEL_POLL_MS ? left_ms : CANCEL_POLL_MS;
+        struct timespec nap = { 0, (long)nap_ms * 1000000 };
+
+        nanosleep(&nap, NULL);
+    }
+}
+
+/* Full jitter: uniform between 0 and a bound that doubles with each try. */
+static int64_t backoff_ms(const struct http_config *c, int tries)
+{
+    int64_t bound_ms = c->backoff_ms;
+    uint32_t dice = 0;
+
+    for (int i = 1; i < tries && bound_ms < c->backoff_max_ms; i++)
+        bound_ms *= 2;
+    if (bound_ms > c->backoff_max_ms)
+        bound_ms = c->backoff_max_ms;
+    if (random_bytes(&dice, sizeof(dice)) != OK)
+        return bound_ms;
+    return dice % (bound_ms + 1);
+}
+
+static status check_request(const struct http_state *s, const struct http_request *q)
+{
+    struct url u;
+    status st = url_parse(&u, q->url);
+    char shown[SHOWN_ROOM];
+
+    CHECK(q->method != HTTP_NONE);
+    if (st != OK)
+        return st;
+    if (u.scheme != URL_HTTPS && (u.scheme != URL_HTTP || s->config.https_only))
+        return FAIL(ERR_BADARG, "%s: want %s", url_for_people(q->url, shown, sizeof(shown)),
+                    s->config.https_only ? "https://" : "http:// or https://");
+    return OK;
+}
+
+status http_do(struct http *h, const struct http_request *q, struct http_response *r)
+{
+    struct exchange x = { .h = h->state, .q = q, .r = r };
+    char shown[SHOWN_ROOM];
+    status st = check_request(h->state, q);
+
+    x.deadline_ms = clock_mono_ms() + or_default(q->timeout_ms, TIMEOUT_MS_DEFAULT);
+    r->tries = 0;
+    while (st == OK) {
+        int64_t pause_ms;
+
+        x.local = OK;
+        x.is_too_large = x.has_hung_up = false;
+        r->tries++;
+        st = is_cancelled(q) ? judge_transfer(&x, CURLE_ABORTED_BY_CALLBACK) : try_once(&x);
+        if (st == OK && !is_passing(r->code))
+            return OK;
+        if (st == OK) {
+            snprintf(x.why, WHY_ROOM, "answered %d", r->code);
+            x.may_retry = true;
+            st = ERR_UNAVAILABLE;
+        }
+        pause_ms = x.retry_after_ms ? x.retry_after_ms : backoff_ms(&h->state->config, r->tries);
+        if (x.may_retry && r->tries < h->state->config.tries_max &&
+            clock_mono_ms() + pause_ms < x.deadline_ms) {
+            wait_ms(pause_ms, q);
+            st = OK;
+            continue;
+        }
+        if (x.local != OK)
+            return x.local; /* its sentence is written */
+        return FAIL(st, "%s: %s (%d %s)", url_for_people(q->url, shown, sizeof(shown)), x.why,
+                    r->tries, r->tries == 1 ? "try" : "tries");
+    }
+    return st;
+}
+
+/* --- answers ------------------------------------------------------------------------------------------------ */
+
+/* The text of <Message> in an S3 error, printable characters only; "" when there is none. */
+static const char *server_words(const struct http_response *r, char *dst, size_t room)
+{
+    const char *text = r->body.data ? strstr(r->body.data, "<Message>") : NULL;
+    size_t len = 0;
+
+    dst[0] = '\0';
+    if (!text)
+        return dst;
+    for (text += strlen("<Message>"); *text && *text != '<' && len + 1 < room; text++) {
+        if (*text >= 0x20 && *text < 0x7f)
+            dst[len++] = *text;
+    }
+    dst[len] = '\0';
+    return dst;
+}
+
+static status code_status(int code)
+{
+    if (code / 100 == 2)
+        return OK;
+    if (code == 404 || code == 410)
+        return ERR_NOTFOUND;
+    if (code == 409 || code == 412)
+        return ERR_CONFLICT;
+    if (code == 507)
+        return ERR_FULL;
+    if (code == 408 || code == 429 || (code / 100 == 5 && code != 501))
+        return ERR_UNAVAILABLE;
+    return ERR_BADARG;
+}
+
+static const char *code_meaning(int code)
+{
+    switch (code) {
+    case 400:
+        return " (bad request)";
+    case 401:
+    case 403:
+        return " (access denied; check the credentials and the address)";
+    case 404:
+    case 410:
+        return " (nothing there)";
+    case 501:
+        return " (the server cannot do this)";
+    default:
+        return code / 100 == 3 ? " (a redirect, which is not followed here)" : "";
+    }
+}
+
+status http_check(const struct http_request *q, const struct http_response *r)
+{
+    static const char *const methods[] = {
+        [HTTP_NONE] = "?", [HTTP_GET] = "GET", [HTTP_HEAD] = "HEAD", [HTTP_PUT] = "PUT"
+    };
+    char shown[SHOWN_ROOM], words[SHOWN_ROOM];
+    status st = code_status(r->code);
+
+    if (st == OK)
+        return OK;
+    server_words(r, words, sizeof(words));
+    return FAIL(st, "%s: %s answered %d%s%s%s", url_for_people(q->url, shown, sizeof(shown)),
+                methods[q->method], r->code, code_meaning(r->code), *words ? ": " : "", words);
+}
