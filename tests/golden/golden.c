@@ -1,0 +1,144 @@
+#include "tests/golden/golden.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Activations of the largest case. */
+#define ACT_BYTES ((size_t)256 << 20)
+
+static void open_path(struct safetensors *s, const char *name)
+{
+    char path[256];
+
+    snprintf(path, sizeof(path), "tests/golden/%s.safetensors", name);
+    EXPECT_OK(safetensors_open(s, path));
+}
+
+void golden_open_file(struct golden *g, const char *name)
+{
+    *g = (struct golden){ 0 };
+    open_path(&g->file, name);
+}
+
+void golden_open(struct golden *g, const char *name, const char *device)
+{
+    const struct kern_config config = { .threads = 1 };
+    char path[256];
+
+    if (!kern_find(device))
+        test_skip("this build has no kernel table called %s", device);
+    golden_open_file(g, name);
+    snprintf(path, sizeof(path), "tests/fixtures/%s", golden_text(g, "checkpoint"));
+    EXPECT_OK(checkpoint_open(&g->checkpoint, path));
+    EXPECT_OK(dev_open(&g->dev, device, &config, ACT_BYTES));
+}
+
+static const struct safetensors_tensor *find(const struct golden *g, const char *name)
+{
+    const struct safetensors_tensor *t = safetensors_find(&g->file, name);
+
+    if (!t)
+        test_fail(__FILE__, __LINE__, "%s has no tensor %s", g->file.label, name);
+    return t;
+}
+
+void golden_shape(const struct golden *g, const char *name, int64_t shape[4])
+{
+    const struct safetensors_tensor *t = find(g, name);
+
+    EXPECT(t->rank <= 4);
+    for (int i = 0; i < 4; i++)
+        shape[i] = i < 4 - t->rank ? 1 : t->shape[i - (4 - t->rank)];
+}
+
+static void *room(const struct safetensors_tensor *t)
+{
+    void *p = malloc((size_t)t->count * sizeof(float));
+
+    EXPECT(p);
+    return p;
+}
+
+float *golden_values(const struct golden *g, const char *name)
+{
+    const struct safetensors_tensor *t = find(g, name);
+    float *values = room(t), *sorted = room(t);
+    int64_t s[4], pixels;
+
+    EXPECT_OK(safetensors_read_f32(t, 0, t->count, values));
+    if (t->rank < 3)
+        return values;
+    golden_shape(g, name, s);
+    pixels = s[2] * s[3];
+    for (int64_t i = 0; i < t->count; i++) {
+        int64_t pixel = i % pixels, c = i / pixels % s[1], n = i / pixels / s[1];
+
+        sorted[(n * pixels + pixel) * s[1] + c] = values[i];
+    }
+    free(values);
+    return sorted;
+}
+
+struct tensor golden_upload(struct golden *g, const char *name)
+{
+    struct tensor t = { 0 };
+    int64_t s[4];
+
+    golden_shape(g, name, s);
+    if (find(g, name)->rank < 3) {
+        int64_t c = s[3];
+
+        s[3] = 1;
+        s[0] = s[2];
+        s[1] = c;
+        s[2] = 1;
+    }
+    EXPECT_OK(op_new(&g->dev, &t, s[0], s[2], s[3], s[1]));
+    EXPECT_OK(op_upload(&g->dev, &t, golden_values(g, name)));
+    return t;
+}
+
+float *golden_room(const struct golden *g, const char *name)
+{
+    const struct safetensors_tensor *t = find(g, name);
+    float *values = room(t);
+
+    for (int64_t i = 0; i < t->count; i++)
+        values[i] = NAN;
+    return values;
+}
+
+const char *golden_text(const struct golden *g, const char *key)
+{
+    const char *text = safetensors_meta_find(&g->file, key);
+
+    if (!text)
+        test_fail(__FILE__, __LINE__, "%s has no metadata %s", g->file.label, key);
+    return text;
+}
+
+double golden_number(const struct golden *g, const char *key)
+{
+    return strtod(golden_text(g, key), NULL);
+}
+
+void golden_expect(const struct golden *g, const char *name, const float *got, double bound)
+{
+    const struct safetensors_tensor *t = find(g, name);
+    const float *want = golden_values(g, name);
+    double difference = 0, norm = 0, distance;
+
+    for (int64_t i = 0; i < t->count; i++) {
+        double d = (double)got[i] - (double)want[i];
+
+        difference += d * d;
+        norm += (double)want[i] * (double)want[i];
+    }
+    distance = sqrt(difference / norm);
+    printf("%s %s: distance %.2e, bound %.0e\n", g->file.label, name, distance, bound);
+    if (!(distance <= bound))
+        test_fail(__FILE__, __LINE__, "%s: %s is %.3e away from diffusers, bound %.0e",
+                  g->file.label, name, distance, bound);
+}

@@ -1,0 +1,52 @@
+/* golden.h - tensors made by diffusers, and how far ours are from them.
+ *
+ * The files are described in tests/reference/README.md: float32 in diffusers' layouts. Distances are
+ * relative L2: |a - b| / |b|. Everything allocated here lives until the test's process ends. */
+#ifndef ONESTEP_TESTS_GOLDEN_GOLDEN_H
+#define ONESTEP_TESTS_GOLDEN_GOLDEN_H
+
+#include "kernels/op/op.h"
+#include "tests/tool/test.h"
+#include "worker/model/checkpoint.h"
+#include "worker/model/safetensors.h"
+
+/* Bounds on the distance. One module in float32 on equal input: diffusers' own float32 is up to
+ * 2.5e-6 away from its float64, and sums in another order are as far again. What has been through
+ * several modules or a sampler: those errors grow along the trajectory, 6e-6 in diffusers itself. */
+#define GOLDEN_MODULE 1e-5
+#define GOLDEN_CHAIN 1e-4
+
+/* A golden file with its checkpoint, and a device to run on. */
+struct golden {
+    struct safetensors file;      /* tests/golden/<name>.safetensors */
+    struct checkpoint checkpoint; /* the one its metadata names */
+    struct dev dev;               /* open, with room for every case */
+};
+
+/* Open case name on the kernel table called device, or skip the test when this build lacks it. */
+void golden_open(struct golden *g, const char *name, const char *device);
+
+/* Only the file. */
+void golden_open_file(struct golden *g, const char *name);
+
+/* The tensor's shape filled up with ones in front to [n][c][h][w], in n, c, h, w. */
+void golden_shape(const struct golden *g, const char *name, int64_t shape[4]);
+
+/* The tensor's values with channels last: [n,c,h,w] -> [n,h,w,c], [c,h,w] -> [h,w,c]; tensors of
+ * lower rank as they are. */
+float *golden_values(const struct golden *g, const char *name);
+
+/* The tensor as a struct tensor on g's device, from golden_values. */
+struct tensor golden_upload(struct golden *g, const char *name);
+
+/* Room for as many floats as the tensor has, all NaN, so that what is not written is noticed. */
+float *golden_room(const struct golden *g, const char *name);
+
+/* A number, or a text, of the metadata. */
+double golden_number(const struct golden *g, const char *key);
+const char *golden_text(const struct golden *g, const char *key);
+
+/* Fail the test unless got (channels last) is within bound of the tensor called name. */
+void golden_expect(const struct golden *g, const char *name, const float *got, double bound);
+
+#endif
