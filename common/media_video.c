@@ -36,7 +36,6 @@ struct media_video_state {
     AVFrame *frame;   /* yuv420p */
     AVPacket *packet; /* scratch */
     int64_t frame_count;
-    bool has_header; /* a trailer must follow */
     bool is_created; /* the file exists because of us */
 };
 
@@ -178,7 +177,6 @@ static status open_file(struct media_video_state *s)
     av_dict_free(&options);
     if (code < 0)
         return failure(s, code);
-    s->has_header = true;
     return OK;
 }
 
@@ -305,7 +303,6 @@ status media_video_finish(struct media_video *v)
         TRY(FAIL(ERR_BADARG, "%s: a video without a frame", path_of(s)));
     TRY(encode(s, NULL));
     code = av_write_trailer(s->file);
-    s->has_header = false;
     if (code >= 0)
         code = s->file->pb->error;
     close_code = avio_closep(&s->file->pb);
