@@ -6,6 +6,24 @@
 
 #include "common/base/check.h"
 
+/* An arena is one block to AddressSanitizer. These tell it what is handed out, so that a step past
+ * the end of a piece, and a use after release, are found there as they are with malloc. */
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(start, bytes) ((void)(start), (void)(bytes))
+#define ASAN_UNPOISON_MEMORY_REGION(start, bytes) ((void)(start), (void)(bytes))
+#endif
+
+/* [from, to) is no one's; the guard behind a piece ends with the arena. */
+static void forbid(const struct arena *a, size_t from, size_t to)
+{
+    size_t end = to < a->size_bytes ? to : a->size_bytes;
+
+    if (end > from)
+        ASAN_POISON_MEMORY_REGION(a->base + from, end - from);
+}
+
 status arena_open(struct arena *a, const char *name, size_t size_bytes)
 {
     /* mmap, not malloc: untouched pages cost nothing, and the block goes back to the system. */
@@ -20,8 +38,10 @@ status arena_open(struct arena *a, const char *name, size_t size_bytes)
 
 void arena_close(struct arena *a)
 {
-    if (a->base)
+    if (a->base) {
+        ASAN_UNPOISON_MEMORY_REGION(a->base, a->size_bytes);
         munmap(a->base, a->size_bytes);
+    }
     *a = (struct arena){ 0 };
 }
 
@@ -36,6 +56,8 @@ status arena_take(struct arena *a, size_t bytes, void **ptr)
         return FAIL(ERR_NOMEM, "%s is full: %zu of %zu bytes used, %zu more asked for", a->name,
                     a->used_bytes, a->size_bytes, bytes);
     *ptr = a->base + a->used_bytes;
+    ASAN_UNPOISON_MEMORY_REGION(*ptr, bytes);
+    forbid(a, a->used_bytes + bytes, a->used_bytes + need + ARENA_ALIGN);
     a->used_bytes += need;
     if (a->used_bytes > a->peak_bytes)
         a->peak_bytes = a->used_bytes;
@@ -70,5 +92,6 @@ size_t arena_mark(const struct arena *a)
 void arena_release(struct arena *a, size_t mark)
 {
     CHECK(mark <= a->used_bytes);
+    forbid(a, mark, a->used_bytes);
     a->used_bytes = mark;
 }

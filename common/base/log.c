@@ -56,7 +56,8 @@ void log_write(enum log_level level, const char *event, const char *fmt, ...)
     if ((int)level > atomic_load(&log_threshold))
         return;
     len = append_time(line, sizeof(line));
-    len += (size_t)snprintf(line + len, sizeof(line) - len, " %s %s ", level_names[level], event);
+    len +=
+        (size_t)snprintf(line + len, sizeof(line) - len, " %s %.64s ", level_names[level], event);
     va_start(args, fmt);
     text_len = vsnprintf(line + len, sizeof(line) - len - 1, fmt, args);
     va_end(args);

@@ -32,11 +32,14 @@ _Static_assert(sizeof(status_table) / sizeof(status_table[0]) == STATUS_COUNT,
 
 status status_set(status code, const char *file, int line, const char *fmt, ...)
 {
+    char text[sizeof(failure.text)];
     va_list args;
 
+    /* The old sentence may be one of the arguments of the new one. */
     va_start(args, fmt);
-    vsnprintf(failure.text, sizeof(failure.text), fmt, args);
+    vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
+    memcpy(failure.text, text, sizeof(text));
     snprintf(failure.where, sizeof(failure.where), "%s:%d", file, line);
     return code;
 }

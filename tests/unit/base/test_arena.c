@@ -85,6 +85,39 @@ TEST(text_is_copied)
     arena_close(&a);
 }
 
+#ifdef __SANITIZE_ADDRESS__
+static bool dies_writing_at(char *p)
+{
+    int wait_status = 0;
+    pid_t child = fork();
+
+    EXPECT(child >= 0);
+    if (child == 0) {
+        *(volatile char *)p = 1;
+        _exit(0);
+    }
+    EXPECT(waitpid(child, &wait_status, 0) == child);
+    return wait_status != 0;
+}
+
+TEST(the_sanitizer_sees_the_pieces)
+{
+    struct arena a = { 0 };
+    void *p = NULL, *q = NULL;
+
+    EXPECT_OK(arena_open(&a, "pool", 4096));
+    EXPECT_OK(arena_take(&a, 10, &p));
+    EXPECT_OK(arena_take(&a, 128, &q));
+    EXPECT(!dies_writing_at((char *)p + 9) && dies_writing_at((char *)p + 10));
+    EXPECT(!dies_writing_at((char *)q + 127) && dies_writing_at((char *)q + 128));
+    arena_release(&a, 0);
+    EXPECT(dies_writing_at(p));
+    EXPECT_OK(arena_take(&a, 4096, &p));
+    EXPECT(!dies_writing_at((char *)p + 4095));
+    arena_close(&a);
+}
+#endif
+
 /* A mark from the future is a bug of the caller and ends the process, in every build. */
 TEST(releasing_what_was_not_taken_is_a_bug)
 {

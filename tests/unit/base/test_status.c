@@ -39,6 +39,13 @@ TEST(a_failure_keeps_its_sentence_and_place)
     EXPECT_TEXT(status_where(), "");
 }
 
+TEST(a_sentence_may_quote_the_last_one)
+{
+    EXPECT_STATUS(FAIL(ERR_IO, "the page is wet"), ERR_IO);
+    EXPECT_STATUS(FAIL(ERR_CORRUPT, "in chapter 3, %s, and torn", status_message()), ERR_CORRUPT);
+    EXPECT_TEXT(status_message(), "in chapter 3, the page is wet, and torn");
+}
+
 TEST(a_long_sentence_is_cut)
 {
     char text[2000];
