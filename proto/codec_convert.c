@@ -111,7 +111,7 @@ static status clean_sentence(const struct place *p, const char *text, ProtobufCB
 static status pack_texts(const struct place *p, const void *src, void *wire)
 {
     size_t count = AT_CONST(size_t, src, p->field->count_at);
-    const char *const *texts = AT_CONST(const char *const *, src, p->field->at);
+    const char *const *texts = AT_CONST(char *const *, src, p->field->at);
     const char(*ids)[JOB_ID_BYTES] = AT_CONST(void *, src, p->field->at);
     ProtobufCBinaryData *items;
     void *ptr = NULL;
@@ -151,7 +151,7 @@ static status pack_part(const struct place *p, const void *src, void **wire)
 static status pack_parts(const struct place *p, const void *src, void *wire)
 {
     size_t count = AT_CONST(size_t, src, p->field->count_at);
-    const char *parts = AT_CONST(const void *, src, p->field->at);
+    const char *parts = AT_CONST(void *, src, p->field->at);
     void **items;
     void *ptr = NULL;
     status st = OK;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/base/check.h"
+#include "proto/proto_priv.h"
 
 static const char *const sampler_names[] = { "consistency", "tts_literal", "tts_fmid", "euler",
                                              NULL };
@@ -152,6 +153,8 @@ static status set_text(struct job_spec *s, const struct spec_param *p, const cha
             return FAIL(ERR_BADARG, "%s: control character at byte %zu", p->name,
                         (size_t)(c - text));
     }
+    if (!codec_is_text((const uint8_t *)text, len))
+        return FAIL(ERR_BADARG, "%s: not UTF-8 text", p->name);
     memcpy(field_of(s, p), text, len + 1);
     return OK;
 }

@@ -88,6 +88,8 @@ TEST(texts_that_reach_keys_are_narrow)
     EXPECT_STATUS(try_set("labels", "a=b,"), ERR_BADARG);
     EXPECT_STATUS(try_set("labels", "=b"), ERR_BADARG);
     EXPECT_STATUS(try_set("image", "a\nb"), ERR_BADARG);
+    EXPECT_STATUS(try_set("labels", "a=\x95"), ERR_BADARG);
+    EXPECT_MESSAGE("UTF-8");
 }
 
 TEST(rules_between_parameters)
