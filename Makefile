@@ -15,9 +15,12 @@ WERROR  ?= 0
 JSON    ?= 0
 TFLAGS  ?=
 WITHOUT ?=
+FUZZ    ?=
+FUZZ_SECONDS ?= 60
 V       ?= 0
 
-FLAVORS := release debug asan tsan
+# fuzz is what `make fuzz` uses: for clang, with entries of tests/fuzz in place of tests.
+FLAVORS := release debug asan tsan fuzz
 ifeq ($(filter $(FLAVOR),$(FLAVORS)),)
 $(error FLAVOR=$(FLAVOR) is not known; use one of: $(FLAVORS))
 endif
@@ -43,13 +46,19 @@ OPT_release := -O3 -g
 OPT_debug   := -O0 -g3
 OPT_asan    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 OPT_tsan    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+OPT_fuzz    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined
+OPT_fuzz    += -fsanitize=fuzzer-no-link -fno-sanitize-recover=all -DONESTEP_LIBFUZZER
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
 WARN += $(if $(filter 1,$(WERROR)),-Werror)
 
 AR := ar
+ifeq ($(FLAVOR),fuzz)
+CC := clang-14
+endif
 ALL_CPPFLAGS := -I. -I$(BUILD) -D_GNU_SOURCE -DONESTEP_VERSION='"$(VERSION)"' $(CPPFLAGS)
 ALL_CFLAGS   := -std=c11 -pthread $(WARN) $(OPT_$(FLAVOR)) $(CFLAGS)
-ALL_LDFLAGS  := -pthread -Wl,--as-needed $(filter -fsanitize=%,$(OPT_$(FLAVOR))) $(LDFLAGS)
+ALL_LDFLAGS  := -pthread -Wl,--as-needed $(LDFLAGS)
+ALL_LDFLAGS  += $(patsubst %=fuzzer-no-link,%=fuzzer,$(filter -fsanitize=%,$(OPT_$(FLAVOR))))
 
 # --- layers, lowest first -----------------------------------------------------------------------
 LAYERS := base proto common kernels op model sampler worker broker client
@@ -136,12 +145,20 @@ LINK_test_tool    := base
 LINK_bench_mailbox := base
 $(foreach l,$(UNIT_LAYERS),$(eval LINK_test_$l := $l))
 
-SUITES := $(foreach s,test_tool $(UNIT_LAYERS:%=test_%) check_kern check_golden check_e2e,\
-            $(if $(SRC_$s),$s))
+# tests/fuzz/LAYER/fuzz_*.c: each is a libFuzzer program of FLAVOR=fuzz, and together they are the
+# suite replay_LAYER of the other flavours.
+FUZZ_LAYERS  := $(foreach l,$(LAYERS),$(if $(wildcard tests/fuzz/$l/*.c),$l))
+FUZZ_ENTRIES := $(wildcard $(FUZZ_LAYERS:%=tests/fuzz/%/fuzz_*.c))
+$(foreach l,$(FUZZ_LAYERS),$(eval LINK_replay_$l := $l)\
+  $(eval SRC_replay_$l := tests/fuzz/fuzz.c $(wildcard tests/fuzz/$l/*.c)))
+
+SUITES := $(foreach s,test_tool $(UNIT_LAYERS:%=test_%) $(FUZZ_LAYERS:%=replay_%)\
+            check_kern check_golden check_e2e,$(if $(SRC_$s),$s))
 RUN    := $(filter-out $(WITHOUT),$(SUITES))
 TESTS  := $(RUN:%=$(BUILD)/bin/%) $(if $(SRC_test_tool),$(BUILD)/bin/victim)
 
 .PHONY: all tests demo deps test run-tests lint format check symbols bench clean help install
+.PHONY: fuzz run-fuzz
 all: $(PROGRAMS)
 tests: $(PROGRAMS) $(TESTS) $(BENCHES:%=$(BUILD)/bin/%)
 
@@ -182,6 +199,12 @@ $(foreach l,client broker worker,$(if $(wildcard $l/main.c),\
   $(eval $(call binary_rules,$(PROGRAM_$l),$l/main.c,$l))))
 $(foreach s,$(SUITES),$(eval $(call binary_rules,$s,$(SRC_$s),$(LINK_$s),$(LIBTEST))))
 $(if $(SRC_test_tool),$(eval $(call binary_rules,victim,tests/tool/victim.c,base,$(LIBTEST))))
+fuzz_name  = $(patsubst fuzz_%.c,%,$(notdir $(1)))
+fuzz_layer = $(patsubst tests/fuzz/%/,%,$(dir $(1)))
+ifeq ($(FLAVOR),fuzz)
+$(foreach f,$(FUZZ_ENTRIES),$(eval $(call binary_rules,fuzz_$(call fuzz_name,$f),\
+  tests/fuzz/fuzz.c $f,$(call fuzz_layer,$f))))
+endif
 $(foreach b,$(BENCHES),$(eval $(call binary_rules,$b,tests/bench/$b.c,$(or $(LINK_$b),worker),$(LIBTEST))))
 
 $(eval $(call stamp_rule,$(STAMPS)/libtest,$(SRC_tool) end))
@@ -227,6 +250,15 @@ test:
 run-tests: tests
 	@tests/tool/run_suites.sh $(BUILD)/bin "$(RUN)" $(TFLAGS)
 
+# Inputs that reached something new are kept in build/fuzz/corpus for the next run; what broke an
+# entry is in build/fuzz/findings.
+fuzz:
+	@ops/setup/deps.sh --with-fuzz
+	@$(MAKE) FLAVOR=fuzz run-fuzz
+FUZZ_NAMES := $(or $(FUZZ),$(foreach f,$(FUZZ_ENTRIES),$(call fuzz_name,$f)))
+run-fuzz: $(FUZZ_NAMES:%=$(BUILD)/bin/fuzz_%)
+	@tests/fuzz/run.sh $(BUILD) $(FUZZ_SECONDS) $(FUZZ_NAMES)
+
 lint:
 	@ops/setup/deps.sh --check --with-lint
 	@tests/tool/lint.sh
@@ -268,6 +300,7 @@ help:
 #? make deps         only install missing Debian packages, saying what each is for
 #? make lint         layers, headers, names, sizes, formatting
 #? make check        lint and test with warnings as errors
+#? make fuzz         feed damaged input to every parser; needs clang, which it installs
 #? make bench-NAME   one benchmark of tests/bench (make bench: all); JSON=1 prints JSON lines
 #? make format       clang-format every source file in place
 #? make install      programs, man pages and completions below DESTDIR/PREFIX
@@ -279,6 +312,7 @@ help:
 #? WERROR=1                         warnings are errors
 #? TFLAGS='TEXT --no-skip'          only tests with TEXT in their name; a skip is a failure
 #? WITHOUT='SUITE...'               leave out suites, for instance check_golden
+#? FUZZ_SECONDS=N FUZZ='NAME...'     how long `make fuzz` runs each entry; which ones
 #? PREFIX=DIR DESTDIR=DIR           where `make install` puts things; default /usr/local
 #? V=1                              show commands
 

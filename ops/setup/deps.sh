@@ -1,8 +1,9 @@
 #!/bin/sh
 # Find the Debian packages that Onestep needs and install what is missing, saying what each is for.
-# Usage: deps.sh [--check] [--with-lint]
+# Usage: deps.sh [--check] [--with-lint] [--with-fuzz]
 #   --check      install nothing; fail when something is missing
 #   --with-lint  also what `make lint` and .ci/run need
+#   --with-fuzz  also what `make fuzz` needs
 set -eu
 
 # package | what for
@@ -31,6 +32,11 @@ clang-format-14|checks the layout of the source
 universal-ctags|measures the length of functions
 binutils|lists the symbols of object files
 '
+needed_by_fuzz='
+clang-14|builds the entries of tests/fuzz
+libclang-rt-14-dev|libFuzzer and the sanitizers that go with it
+llvm-14|names functions in the sanitizers'"'"' reports
+'
 
 check_only=no
 remedy="make deps"
@@ -40,7 +46,11 @@ for arg; do
     --with-lint)
         needed=$needed$needed_by_lint
         remedy="ops/setup/deps.sh --with-lint" ;;
-    *) echo "deps.sh: $arg is not an option; use --check, --with-lint" >&2; exit 2 ;;
+    --with-fuzz)
+        needed=$needed$needed_by_fuzz
+        remedy="ops/setup/deps.sh --with-fuzz" ;;
+    *) echo "deps.sh: $arg is not an option; use --check, --with-lint, --with-fuzz" >&2
+       exit 2 ;;
     esac
 done
 
@@ -80,6 +90,11 @@ elif command -v sudo >/dev/null; then
     as_root=sudo
 else
     echo "Installing needs root, and there is no sudo. As root, run: apt-get install$missing" >&2
+    exit 1
+fi
+
+if ! $as_root true; then
+    echo "Installing needs root, and sudo refused. As root, run: apt-get install$missing" >&2
     exit 1
 fi
 
