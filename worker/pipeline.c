@@ -435,7 +435,13 @@ status pipeline_plan(const struct pipeline *p, const struct job_spec *spec, int6
     };
 
     *need = (struct pipeline_need){ .limit_bytes = p->memory_max_bytes };
-    TRY(checkpoint_plan(&p->checkpoint, &job, &need->model));
+    st = checkpoint_plan(&p->checkpoint, &job, &need->model);
+    if (st == ERR_NOMEM)
+        TRY(FAIL(ERR_NOMEM,
+                 "a clip of %lld frames of %lldx%lld needs more memory than can be planned for; "
+                 "ask for fewer or smaller frames",
+                 (long long)spec->frames, (long long)spec->width_px, (long long)spec->height_px));
+    TRY(st);
     need->host_bytes = host_bytes(p, spec, &image);
     need->frame_bytes = 2 * (size_t)(spec->frames * spec->height_px * spec->width_px * RGB);
     need->total_bytes =

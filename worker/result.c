@@ -209,6 +209,12 @@ out:
     return st;
 }
 
+/* A store that is quick does not look at its cancel flag. */
+static status check_wanted(const struct attempt *a)
+{
+    return atomic_load(&a->cancel) ? FAIL(ERR_CANCELLED, "stopped before it was published") : OK;
+}
+
 static status upload(struct parcel *p, struct result_urls *urls)
 {
     status st = OK;
@@ -217,11 +223,13 @@ static status upload(struct parcel *p, struct result_urls *urls)
 
     stage_show(&a->stages, STAGE_UPLOAD, 0);
     p->r->blob.cancel = &a->cancel;
+    TRY(check_wanted(a));
     TRY(store(p, p->video, "video.mp4", &p->manifest.video));
     stage_show(&a->stages, STAGE_UPLOAD, 0.5);
     TRY(store(p, p->poster, "poster.png", &p->manifest.poster));
     /* The manifest holds the seconds of all that comes before it. */
     stage_end(&a->stages, STAGE_UPLOAD, begin);
+    TRY(check_wanted(a));
     TRY(publish(p, urls));
     stage_show(&a->stages, STAGE_UPLOAD, 1);
 out:

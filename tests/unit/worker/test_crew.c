@@ -1,0 +1,455 @@
+/* The threads of a worker, from lease to published result, with the tiny model and a folder as the
+ * store; the world around the crew is a list of what it said. */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/base/file.h"
+#include "common/base/json.h"
+#include "common/id.h"
+#include "common/media.h"
+#include "common/url.h"
+#include "tests/tool/test.h"
+#include "worker/crew.h"
+#include "worker/model/safetensors.h"
+
+#define MODEL "tests/fixtures/tiny-a"
+#define DEADLINE_S 30
+
+enum end { END_NONE = 0, END_DONE, END_FAILED, END_STOPPED };
+
+/* What the crew said about one lease. */
+struct said {
+    struct lease lease;
+    enum end end;
+    status code;
+    char sentence[512];
+    char video[1024], poster[1024], manifest[1024];
+    int starts, reports;
+    double progress;
+};
+
+/* The world. */
+struct world {
+    struct crew crew;
+    struct pipeline pipeline;
+    pthread_mutex_t lock;
+    pthread_cond_t change;
+    struct said said[64];
+    int count;
+    const char *stop_at; /* cancel the lease when this stage is reported; NULL: never */
+};
+
+/* Under the lock. */
+static struct said *about(struct world *w, const struct lease *lease)
+{
+    for (int i = 0; i < w->count; i++) {
+        if (msg_lease_equal(&w->said[i].lease, lease))
+            return &w->said[i];
+    }
+    test_fail(__FILE__, __LINE__, "the crew spoke of a lease that nobody gave it");
+}
+
+static void on_start(void *self, const struct lease *lease)
+{
+    struct world *w = self;
+
+    pthread_mutex_lock(&w->lock);
+    about(w, lease)->starts++;
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void on_report(void *self, const struct lease *lease, const char *stage, double progress)
+{
+    struct world *w = self;
+    struct said *s;
+    bool stop;
+
+    pthread_mutex_lock(&w->lock);
+    s = about(w, lease);
+    EXPECT(progress >= s->progress && progress <= 1);
+    s->progress = progress;
+    s->reports++;
+    stop = w->stop_at && strcmp(stage, w->stop_at) == 0;
+    pthread_mutex_unlock(&w->lock);
+    if (stop)
+        crew_cancel(&w->crew, lease, VERDICT_CANCELLED);
+}
+
+static void end(struct world *w, const struct lease *lease, enum end how, status code,
+                const char *sentence)
+{
+    struct said *s;
+
+    pthread_mutex_lock(&w->lock);
+    s = about(w, lease);
+    EXPECT(s->end == END_NONE);
+    s->end = how;
+    s->code = code;
+    snprintf(s->sentence, sizeof(s->sentence), "%s", sentence);
+    pthread_cond_broadcast(&w->change);
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void on_done(void *self, const struct lease *lease, const struct job_result *result)
+{
+    struct world *w = self;
+    struct said *s;
+
+    pthread_mutex_lock(&w->lock);
+    s = about(w, lease);
+    snprintf(s->video, sizeof(s->video), "%s", result->video);
+    snprintf(s->poster, sizeof(s->poster), "%s", result->poster);
+    snprintf(s->manifest, sizeof(s->manifest), "%s", result->manifest);
+    pthread_mutex_unlock(&w->lock);
+    end(w, lease, END_DONE, OK, "");
+}
+
+static void on_fail(void *self, const struct lease *lease, status code, const char *sentence)
+{
+    end(self, lease, END_FAILED, code, sentence);
+}
+
+static void on_stopped(void *self, const struct lease *lease)
+{
+    end(self, lease, END_STOPPED, OK, "");
+}
+
+static void on_broken(void *self)
+{
+    (void)self;
+    test_fail(__FILE__, __LINE__, "the device is said to be broken");
+}
+
+static const char *in_tmp(const char *name, char *dst)
+{
+    EXPECT_OK(file_join(dst, FILE_PATH_BYTES, test_tmpdir(), name));
+    return dst;
+}
+
+/* The crew with its store in test_tmpdir()/out; dump: write dumps to test_tmpdir()/dump. */
+static void open_world(struct world *w, bool dump)
+{
+    char dir[FILE_PATH_BYTES], work[FILE_PATH_BYTES], dumps[FILE_PATH_BYTES], url[URL_ROOM];
+    const struct pipeline_config pipeline = {
+        .model_dir = MODEL,
+        .device = "cpu",
+        .kern = { .threads = 2 },
+        .memory_max_bytes = (size_t)512 << 20,
+    };
+    struct crew_config config = {
+        .pipeline = &w->pipeline,
+        .fetch = { .input_root = test_tmpdir() },
+        .result = { .work_dir = in_tmp("work", work),
+                    .maker = { "tiny-a", "hash", "cpu", "build" } },
+        .dump_dir = dump ? in_tmp("dump", dumps) : "",
+        .model_dir = MODEL,
+        .ops = { w, on_start, on_report, on_done, on_fail, on_stopped, on_broken },
+    };
+
+    memset(w, 0, sizeof(*w));
+    EXPECT(pthread_mutex_init(&w->lock, NULL) == 0 && pthread_cond_init(&w->change, NULL) == 0);
+    EXPECT_OK(url_from_path(in_tmp("out", dir), url, sizeof(url)));
+    config.result.blob.url = url;
+    EXPECT_OK(file_make_dirs(work));
+    EXPECT_OK(pipeline_open(&w->pipeline, &pipeline));
+    EXPECT_OK(crew_open(&w->crew, &config));
+}
+
+static void close_world(struct world *w)
+{
+    crew_close(&w->crew);
+    pipeline_close(&w->pipeline);
+}
+
+/* A PNG in the test's folder, and a job for it. */
+static struct job_spec job_for(const char *name)
+{
+    enum { SIDE = 48 };
+    static uint8_t rgb[SIDE * SIDE * 3];
+    struct job_spec spec;
+    char path[FILE_PATH_BYTES];
+
+    for (int i = 0; i < SIDE * SIDE * 3; i++)
+        rgb[i] = (uint8_t)(i * 11 + i / SIDE);
+    EXPECT_OK(media_png_write(in_tmp(name, path), rgb, SIDE, SIDE));
+    spec_init(&spec);
+    EXPECT_OK(url_from_path(path, spec.image, sizeof(spec.image)));
+    spec.frames = 3;
+    spec.width_px = 48;
+    spec.height_px = 32;
+    return spec;
+}
+
+static struct lease take(struct world *w, const struct job_spec *spec, const char *job,
+                         int64_t attempt)
+{
+    struct lease lease = { .attempt = attempt, .nonce = id_random() };
+
+    snprintf(lease.job, sizeof(lease.job), "%s", job);
+    pthread_mutex_lock(&w->lock);
+    EXPECT(w->count < (int)(sizeof(w->said) / sizeof(w->said[0])));
+    w->said[w->count++].lease = lease;
+    pthread_mutex_unlock(&w->lock);
+    crew_take(&w->crew, &lease, spec);
+    return lease;
+}
+
+/* A copy of what was said once the lease has ended. */
+static struct said wait_for(struct world *w, const struct lease *lease)
+{
+    struct timespec deadline;
+    struct said said;
+
+    clock_gettime(CLOCK_REALTIME, &deadline);
+    deadline.tv_sec += DEADLINE_S;
+    pthread_mutex_lock(&w->lock);
+    while (about(w, lease)->end == END_NONE) {
+        if (pthread_cond_timedwait(&w->change, &w->lock, &deadline) != 0)
+            test_fail(__FILE__, __LINE__, "the job did not end in %d s", DEADLINE_S);
+    }
+    said = *about(w, lease);
+    pthread_mutex_unlock(&w->lock);
+    return said;
+}
+
+static const char *path_of(const char *text, char *dst)
+{
+    struct url url;
+
+    EXPECT_OK(url_parse(&url, text));
+    EXPECT(url.scheme == URL_FILE);
+    EXPECT_OK(url_decode_path(&url, dst, FILE_PATH_BYTES));
+    return dst;
+}
+
+static const char job_a[] = "00aaaaaaaaaaaaaaaaaaaaaaaa";
+static const char job_b[] = "00bbbbbbbbbbbbbbbbbbbbbbbb";
+
+TEST(crew_makes_a_result)
+{
+    struct world w;
+    struct job_spec spec = job_for("in.png");
+    struct lease lease;
+    struct said said;
+    struct media_video_info info;
+    struct json j = { 0 };
+    struct json_value root, outputs, part;
+    char path[FILE_PATH_BYTES], want[FILE_PATH_BYTES];
+    const char *text = NULL;
+
+    snprintf(spec.output, sizeof(spec.output), "some/where/");
+    open_world(&w, false);
+    lease = take(&w, &spec, job_a, 1);
+    said = wait_for(&w, &lease);
+    EXPECT_TEXT(said.sentence, "");
+    EXPECT(said.end == END_DONE && said.starts == 1 && said.reports > 10);
+    EXPECT_NEAR(said.progress, 1, 1e-9);
+    EXPECT_OK(media_video_probe(&info, path_of(said.video, path)));
+    EXPECT(info.frame_count == 3 && info.width_px == 48 && info.height_px == 32);
+    EXPECT(file_exists(path_of(said.poster, path)));
+    snprintf(want, sizeof(want), "%s/out/some/where/%s/manifest.json", test_tmpdir(), job_a);
+    EXPECT_TEXT(path_of(said.manifest, path), want);
+    EXPECT_OK(json_open_file(&j, path));
+    root = json_root(&j);
+    outputs = json_find(&root, "outputs");
+    part = json_find(&outputs, "video");
+    EXPECT_OK(json_get_text(&part, "url", &text));
+    EXPECT_TEXT(text, said.video);
+    json_free(&j);
+    close_world(&w);
+}
+
+/* The attempt before this one published, but nobody heard: its result is the job's. */
+TEST(crew_adopts_an_earlier_result)
+{
+    struct world w;
+    struct job_spec spec = job_for("in.png");
+    struct lease first, second, third;
+    struct said one, two;
+
+    open_world(&w, false);
+    first = take(&w, &spec, job_a, 1);
+    one = wait_for(&w, &first);
+    EXPECT(one.end == END_DONE);
+    /* Found before any work is done. */
+    second = take(&w, &spec, job_a, 2);
+    two = wait_for(&w, &second);
+    EXPECT(two.end == END_DONE && two.starts == 0);
+    EXPECT_TEXT(two.video, one.video);
+    EXPECT_TEXT(two.manifest, one.manifest);
+    /* Found when its own manifest is refused: a lease that believes to be the first. */
+    third = take(&w, &spec, job_a, 1);
+    two = wait_for(&w, &third);
+    EXPECT(two.end == END_DONE && two.starts == 1);
+    EXPECT_TEXT(two.video, one.video);
+    close_world(&w);
+}
+
+TEST(crew_does_not_adopt_another_jobs_result)
+{
+    struct world w;
+    struct job_spec spec = job_for("in.png");
+    struct lease lease;
+    struct said said;
+
+    open_world(&w, false);
+    lease = take(&w, &spec, job_a, 1);
+    EXPECT(wait_for(&w, &lease).end == END_DONE);
+    spec.seed = 5;
+    lease = take(&w, &spec, job_a, 2);
+    said = wait_for(&w, &lease);
+    EXPECT(said.end == END_FAILED && said.code == ERR_CONFLICT);
+    EXPECT(strstr(said.sentence, "another job with this id"));
+    close_world(&w);
+}
+
+/* Bad jobs end with a sentence each, and the good ones among them are made. */
+TEST(crew_survives_bad_jobs)
+{
+    static const struct {
+        const char *name, *content, *part;
+        int64_t width_px;
+        status code;
+    } bad[] = {
+        { "gone.png", NULL, "gone.png", 48, ERR_NOTFOUND },
+        { "text.png", "this is a letter, not a picture", "text.png", 48, ERR_CORRUPT },
+        { "in.png", NULL, "multiple of 8", 50, ERR_BADARG },
+        { "in.png", NULL, "needs", 4096, ERR_NOMEM },
+    };
+    enum { COUNT = sizeof(bad) / sizeof(bad[0]) };
+    struct world w;
+    struct job_spec good = job_for("in.png");
+    struct lease bad_lease[COUNT], good_lease[COUNT];
+    char path[FILE_PATH_BYTES], job[JOB_ID_BYTES];
+
+    open_world(&w, false);
+    for (int i = 0; i < COUNT; i++) {
+        struct job_spec spec = good;
+
+        if (bad[i].content)
+            EXPECT_OK(file_write_atomic(in_tmp(bad[i].name, path), bad[i].content,
+                                        strlen(bad[i].content)));
+        EXPECT_OK(url_from_path(in_tmp(bad[i].name, path), spec.image, sizeof(spec.image)));
+        spec.width_px = bad[i].width_px;
+        spec.height_px = bad[i].code == ERR_NOMEM ? 4096 : 32;
+        snprintf(job, sizeof(job), "00bad%021d", i);
+        bad_lease[i] = take(&w, &spec, job, 1);
+        snprintf(job, sizeof(job), "00good%020d", i);
+        good_lease[i] = take(&w, &good, job, 1);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        struct said said = wait_for(&w, &bad_lease[i]);
+
+        printf("%s\n", said.sentence);
+        EXPECT(said.end == END_FAILED && said.starts == 0);
+        EXPECT_TEXT(status_name(said.code), status_name(bad[i].code));
+        EXPECT(strstr(said.sentence, bad[i].part));
+        EXPECT(wait_for(&w, &good_lease[i]).end == END_DONE);
+    }
+    close_world(&w);
+}
+
+/* The same job twice, among others: the same video, byte for byte. */
+TEST(crew_makes_the_same_bytes_again)
+{
+    struct world w;
+    struct job_spec spec = job_for("in.png"), other = spec;
+    struct lease one, between, two;
+    char path[FILE_PATH_BYTES];
+    struct buf a = { 0 }, b = { 0 };
+
+    open_world(&w, false);
+    other.seed = 99;
+    other.frames = 2;
+    one = take(&w, &spec, job_a, 1);
+    between = take(&w, &other, "00cccccccccccccccccccccccc", 1);
+    two = take(&w, &spec, job_b, 3);
+    EXPECT_OK(file_read(path_of(wait_for(&w, &one).video, path), 1 << 20, &a));
+    EXPECT(wait_for(&w, &between).end == END_DONE);
+    EXPECT_OK(file_read(path_of(wait_for(&w, &two).video, path), 1 << 20, &b));
+    EXPECT(a.len == b.len && memcmp(a.data, b.data, a.len) == 0);
+    buf_free(&a);
+    buf_free(&b);
+    close_world(&w);
+}
+
+TEST(crew_stops_a_cancelled_job_in_any_stage)
+{
+    for (int i = STAGE_FETCH; i <= STAGE_UPLOAD; i++) {
+        struct world w;
+        struct job_spec spec = job_for("in.png");
+        struct lease lease;
+        char path[FILE_PATH_BYTES], manifest[FILE_PATH_BYTES];
+
+        open_world(&w, false);
+        w.stop_at = stage_name((enum stage)i);
+        lease = take(&w, &spec, job_a, 1);
+        EXPECT(wait_for(&w, &lease).end == END_STOPPED);
+        snprintf(manifest, sizeof(manifest), "out/%s/manifest.json", job_a);
+        EXPECT(!file_exists(in_tmp(manifest, path)));
+        close_world(&w);
+    }
+}
+
+TEST(crew_closes_with_jobs_in_hand)
+{
+    struct world w;
+    struct job_spec spec = job_for("in.png");
+    char job[JOB_ID_BYTES];
+
+    open_world(&w, false);
+    spec.frames = 20;
+    for (int i = 0; i < 10; i++) {
+        snprintf(job, sizeof(job), "00abcd%020d", i);
+        take(&w, &spec, job, 1);
+    }
+    close_world(&w);
+    for (int i = 0; i < 10; i++)
+        EXPECT(w.said[i].end != END_NONE);
+}
+
+TEST(crew_dumps_what_the_help_promises)
+{
+    static const char *const names[] = { "conditioning_latent",
+                                         "final_latents",
+                                         "frames",
+                                         "image",
+                                         "image_embedding",
+                                         "image_noise",
+                                         "initial_noise",
+                                         "latents.0",
+                                         "latents.1",
+                                         "unet_output.0",
+                                         "unet_output.0.cond",
+                                         "unet_output.0.uncond",
+                                         "unet_output.1",
+                                         "unet_output.1.cond",
+                                         "unet_output.1.uncond" };
+    const size_t count = sizeof(names) / sizeof(names[0]);
+    struct world w;
+    struct job_spec spec = job_for("in.png");
+    struct lease lease;
+    struct safetensors dump;
+    char path[FILE_PATH_BYTES], name[64];
+
+    spec.sampler = SPEC_EULER;
+    spec.steps = 2;
+    open_world(&w, true);
+    lease = take(&w, &spec, job_a, 1);
+    EXPECT(wait_for(&w, &lease).end == END_DONE);
+    snprintf(name, sizeof(name), "dump/%s.safetensors", job_a);
+    EXPECT_OK(safetensors_open(&dump, in_tmp(name, path)));
+    EXPECT_INT(dump.count, count);
+    for (size_t i = 0; i < count; i++)
+        EXPECT(safetensors_find(&dump, names[i]) != NULL);
+    for (size_t i = 0; i < spec_param_count; i++)
+        EXPECT(safetensors_meta_find(&dump, spec_params[i].name) != NULL);
+    EXPECT_TEXT(safetensors_meta_find(&dump, "noise"), "philox");
+    EXPECT_TEXT(safetensors_meta_find(&dump, "guidance_max"), "3");
+    EXPECT_TEXT(safetensors_meta_find(&dump, "checkpoint"), MODEL);
+    safetensors_close(&dump);
+    close_world(&w);
+}
