@@ -51,7 +51,7 @@ struct config_row {
     double min, max;            /* inclusive bounds of CFG_INT and CFG_DOUBLE */
     const char *default_text;   /* as typed after the flag; NULL: must be given */
     const char *const *choices; /* NULL-ended, for CFG_CHOICE */
-    const char *unit;           /* "ms", "bytes", "" */
+    const char *unit;           /* "ms", "bytes", ""; of a CFG_TEXT: its place holder, "FILE" */
     const char *help;           /* one line for --help and the man page */
 };
 
@@ -139,8 +139,8 @@ struct config_nearest {
 /* Consider one known word. This function can't fail. */
 void config_nearest_see(struct config_nearest *n, const char *known);
 
-/* Append bounds, choices, unit and default of row as people read them: "1000..600000 ms, default
- * 30000". Errors: as buf_append. */
+/* Append bounds, choices, unit and default of row as people read them: "1000..600000 ms; default
+ * 30000"; nothing when there is nothing to say. Errors: as buf_append. */
 MUST_USE status config_describe(const struct config_row *row, struct buf *text);
 
 /* Environment variable name, or NULL when it is not set or empty; for credentials (AWS_*) and the

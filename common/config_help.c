@@ -77,17 +77,17 @@ static const char *placeholder_of(const struct config_row *row)
 {
     switch (row->type) {
     case CFG_INT:
-        return " N";
+        return "N";
     case CFG_DOUBLE:
-        return " X";
+        return "X";
     case CFG_BOOL:
         return "";
     case CFG_TEXT:
-        return " TEXT";
+        return *row->unit ? row->unit : "TEXT";
     case CFG_CHOICE:
-        return " NAME";
+        return "NAME";
     case CFG_LIST:
-        return " A,B";
+        return "A,B";
     case CFG_ILLEGAL:
         break;
     }
@@ -107,28 +107,47 @@ static status describe_range(const struct config_row *row, struct buf *text)
             TRY(buf_printf(text, "%s%s", i ? ", " : "", row->choices[i]));
     } else if (row->type == CFG_LIST) {
         TRY(buf_printf(text, "up to %d", CFG_LIST_ITEMS));
-    } else {
-        return OK;
     }
-    TRY(buf_append_text(text, "; "));
 out:
     return st;
 }
 
+/* An empty text and a switch that is off go without saying. */
+static bool has_telling_default(const struct config_row *row)
+{
+    return !row->default_text || (*row->default_text && strcmp(row->default_text, "false") != 0);
+}
+
 status config_describe(const struct config_row *row, struct buf *text)
 {
+    size_t before = text->len;
     status st = OK;
 
     TRY(describe_range(row, text));
-    if (!row->default_text)
-        TRY(buf_append_text(text, "must be given"));
-    else if (row->type == CFG_BOOL)
-        TRY(buf_printf(text, "default %s", row->default_text));
-    else if (*row->default_text)
+    if (!has_telling_default(row))
+        return OK;
+    if (text->len > before)
+        TRY(buf_append_text(text, "; "));
+    if (row->default_text)
         TRY(buf_printf(text, "default %s", row->default_text));
     else
-        TRY(buf_append_text(text, "default none"));
+        TRY(buf_append_text(text, "must be given"));
 out:
+    return st;
+}
+
+/* help, and the description in brackets when there is one. */
+static status append_help(const struct config_row *row, struct buf *text)
+{
+    struct buf description = { 0 };
+    status st = OK;
+
+    TRY(config_describe(row, &description));
+    TRY(buf_append_text(text, row->help));
+    if (description.len)
+        TRY(buf_printf(text, " (%s)", description.data));
+out:
+    buf_free(&description);
     return st;
 }
 
@@ -139,12 +158,12 @@ status config_entries(const struct config_row *rows, size_t row_count, struct ma
     status st = OK;
 
     for (size_t i = 0; i < row_count; i++) {
+        const char *placeholder = placeholder_of(&rows[i]);
+
         buf_reset(&right);
-        TRY(buf_printf(&right, "%s (", rows[i].help));
-        TRY(config_describe(&rows[i], &right));
-        TRY(buf_append_text(&right, ")"));
-        snprintf(left, sizeof(left), "%s%s", config_flag_name(rows[i].name, flag, sizeof(flag)),
-                 placeholder_of(&rows[i]));
+        TRY(append_help(&rows[i], &right));
+        snprintf(left, sizeof(left), "%s%s%s", config_flag_name(rows[i].name, flag, sizeof(flag)),
+                 *placeholder ? " " : "", placeholder);
         TRY(manual_entry(m, left, right.data));
     }
 out:
@@ -202,9 +221,9 @@ status config_print(const struct config_program *program, const void *cfg, struc
     for (size_t i = 0; i < program->row_count; i++) {
         const struct config_row *row = &program->rows[i];
 
-        TRY(buf_printf(text, "# %s (", row->help));
-        TRY(config_describe(row, text));
-        TRY(buf_printf(text, ")\n%s: ", row->name));
+        TRY(buf_append_text(text, "# "));
+        TRY(append_help(row, text));
+        TRY(buf_printf(text, "\n%s: ", row->name));
         TRY(config_get(cfg, row, text));
         TRY(buf_append_text(text, "\n"));
     }

@@ -1,0 +1,43 @@
+/* cmd.h - the functions behind the rows of command_table.
+ *
+ * Each one reports results itself, item by item. It returns what the exit code is made of; the
+ * sentence belonging to it is told by main, unless the command told it and called status_clear. */
+#ifndef ONESTEP_CLIENT_CMD_H
+#define ONESTEP_CLIENT_CMD_H
+
+#include "client/options.h"
+
+/* Photographs to videos on this machine, with services of its own. */
+status cmd_run(const struct command_line *line);
+
+/* Queue jobs. */
+status cmd_submit(const struct command_line *line);
+
+/* What is known about jobs. */
+status cmd_status(const struct command_line *line);
+
+/* Watch jobs until they end. */
+status cmd_wait(const struct command_line *line);
+
+/* The newest jobs. */
+status cmd_list(const struct command_line *line);
+
+/* Stop jobs. */
+status cmd_cancel(const struct command_line *line);
+
+/* Download results. */
+status cmd_fetch(const struct command_line *line);
+
+/* Release, commit, protocol and libraries. */
+status cmd_version(const struct command_line *line);
+
+/* Help for the client or one command. */
+status cmd_help(const struct command_line *line);
+
+/* A completion script. */
+status cmd_completion(const struct command_line *line);
+
+/* The source of the manual page. */
+status cmd_man(const struct command_line *line);
+
+#endif

@@ -1,0 +1,233 @@
+#include "client/command.h"
+
+#include <string.h>
+
+#include "client/cmd.h"
+#include "common/config.h"
+
+static const char *const json_only[] = { "json", NULL };
+static const char *const run_flags[] = { "out",  "model", "device", "threads",
+                                         "dump", "keep",  "json",   NULL };
+static const char *const submit_flags[] = { "manifest", "key", "check", "json", NULL };
+static const char *const wait_flags[] = { "give_up_s", "json", NULL };
+static const char *const list_flags[] = { "state", "label", "limit", "json", NULL };
+static const char *const fetch_flags[] = { "out", "json", NULL };
+
+const struct command command_table[] = {
+    {
+        .name = "run",
+        .arguments = "IMAGE... [-o DIR] [--PARAMETER VALUE ...]",
+        .summary = "turn photographs into videos on this machine",
+        .description =
+            "Starts a private Redis, a broker and a worker, sends them one job per photograph, "
+            "shows progress, and stops them again. Results lie below DIR (./onestep-data when -o "
+            "is not given); logs and the queue are in DIR/.onestep.\n\n"
+            "IMAGE is a file (JPEG, PNG, WebP, TIFF, BMP, GIF), an http(s):// URL or an s3:// "
+            "key. Ctrl-C cancels the jobs and stops everything. With --keep the services stay "
+            "up, and how to reach and stop them is printed.\n\n"
+            "With --json, one object per photograph is printed: video, poster, manifest (paths), "
+            "job, image, frames, width, height, seed, stage_seconds; after a failure, job, image "
+            "and error {code, message}.",
+        .examples = "onestep run photo.jpg\n"
+                    "    one video below ./onestep-data\n"
+                    "onestep run *.jpg -o clips --frames 14 --motion-bucket 60 --seed 7\n"
+                    "    a calmer clip of each photograph, the same at every run\n"
+                    "onestep run photo.jpg --model ~/models/svd-xt --sampler euler --json\n"
+                    "    another checkpoint, 25 steps, machine-readable",
+        .flags = run_flags,
+        .has_spec = true,
+        .words = COMMAND_IMAGES,
+        .words_min = 1,
+        .run = cmd_run,
+    },
+    {
+        .name = "submit",
+        .arguments = "IMAGE... | --manifest FILE [--PARAMETER VALUE ...]",
+        .summary = "queue jobs and print their ids",
+        .description =
+            "Queues one job per photograph and prints one id per line, once the job is durable. "
+            "Local files become file:// URLs, which the worker must be able to read; they are "
+            "checked before anything is sent.\n\n"
+            "A manifest holds one JSON object per line: \"image\" and any parameter of a job "
+            "(--motion-bucket is \"motion_bucket\"); flags are the defaults of its rows. "
+            "\"labels\" may be an object. Relative paths start at the manifest's folder. A row "
+            "that is refused is told with its line, the others go on, and the exit code is not "
+            "0.\n\n"
+            "With --key, job n is named by the key and n (or the row's own \"key\"): sent again, "
+            "it is the same job, and runs once. Without --seed each job gets a random seed, with "
+            "a key the seed is made from it.\n\n"
+            "With --json, one object per job is printed: job, row, image, seed, verdict (ok, "
+            "duplicate, conflict, refused), state, and error {code, message} when it was not "
+            "taken.",
+        .examples = "onestep submit photo.jpg --fps 12\n"
+                    "    one job\n"
+                    "onestep submit --manifest jobs.jsonl --key nightly-7 >ids\n"
+                    "    thousands of jobs; after a lost connection, just send them again\n"
+                    "onestep submit a.jpg b.jpg --labels project=birds | xargs onestep wait\n"
+                    "    two jobs, then watch them",
+        .flags = submit_flags,
+        .has_spec = true,
+        .has_broker = true,
+        .words = COMMAND_IMAGES,
+        .run = cmd_submit,
+    },
+    {
+        .name = "status",
+        .arguments = "JOB...",
+        .summary = "say where jobs stand",
+        .description =
+            "Prints one line per job. With --json, one object per job: job, state (queued, "
+            "delayed, leased, running, done, dead, cancelled, unknown), attempt, tries, "
+            "attempts, priority, model, labels, submitted_at_ms, started_at_ms, ended_at_ms "
+            "(milliseconds since 1970), worker, stage, progress (0 to 1), error {code, message} "
+            "of the last failed attempt or null, result {video, poster, manifest} or null. An "
+            "unknown job makes the exit code 3.",
+        .examples = "onestep status 00k3v9x2m4q8r7t1z5b6n0c2dfg\n"
+                    "    one job\n"
+                    "onestep status --json $(cat ids) | jq -r .state | sort | uniq -c\n"
+                    "    a summary of many",
+        .flags = json_only,
+        .has_broker = true,
+        .words = COMMAND_JOBS,
+        .words_min = 1,
+        .run = cmd_status,
+    },
+    {
+        .name = "wait",
+        .arguments = "JOB...",
+        .summary = "watch jobs until they end",
+        .description =
+            "Shows progress on standard error - a bar on a terminal, plain lines otherwise - and "
+            "prints each job when it has ended: id, state and the video's address; with --json "
+            "the object of `onestep status`. The exit code is 0 when all jobs are done, else "
+            "that of the first job that failed, was cancelled (12) or is unknown (3).\n\n"
+            "Ctrl-C ends the watching; the jobs go on.",
+        .examples = "onestep wait 00k3v9x2m4q8r7t1z5b6n0c2dfg && echo done\n"
+                    "    one job\n"
+                    "onestep wait --give-up-s 3600 $(cat ids)\n"
+                    "    at most an hour, else exit code 8",
+        .flags = wait_flags,
+        .has_broker = true,
+        .words = COMMAND_JOBS,
+        .words_min = 1,
+        .run = cmd_wait,
+    },
+    {
+        .name = "list",
+        .arguments = "[--state STATE] [--label KEY=VALUE] [--limit N]",
+        .summary = "list jobs, newest first",
+        .description = "Prints one line per job; with --json, the objects of `onestep status`.",
+        .examples = "onestep list --state running\n"
+                    "    what the workers do now\n"
+                    "onestep list --label project=birds --limit 1000 --json\n"
+                    "    all jobs of a project",
+        .flags = list_flags,
+        .has_broker = true,
+        .run = cmd_list,
+    },
+    {
+        .name = "cancel",
+        .arguments = "JOB...",
+        .summary = "stop jobs, queued or running",
+        .description =
+            "A queued job never starts; a running one is stopped at its worker's next heartbeat. "
+            "Prints one line per job; with --json, one object: job, verdict (ok, duplicate, "
+            "conflict: it has ended, unknown), state, and error {code, message} when there is "
+            "one. The exit code is 4 when a job had ended, 3 when one is unknown.",
+        .examples = "onestep cancel 00k3v9x2m4q8r7t1z5b6n0c2dfg\n"
+                    "    one job\n"
+                    "onestep list --state queued --json | jq -r .job | xargs onestep cancel\n"
+                    "    everything that waits",
+        .flags = json_only,
+        .has_broker = true,
+        .words = COMMAND_JOBS,
+        .words_min = 1,
+        .run = cmd_cancel,
+    },
+    {
+        .name = "fetch",
+        .arguments = "JOB... [-o DIR]",
+        .summary = "download the results of jobs",
+        .description =
+            "Writes JOB.mp4, JOB.png and JOB.json (video, poster, manifest) into DIR, checks "
+            "them against the manifest's SHA-256, and prints their paths. Results in "
+            "s3:// are read with the s3_* settings and AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
+            "AWS_SESSION_TOKEN. With --json, one object per job: job, video, poster, manifest "
+            "(paths), or job and error {code, message}.",
+        .examples = "onestep fetch 00k3v9x2m4q8r7t1z5b6n0c2dfg -o clips\n"
+                    "    three files in ./clips",
+        .flags = fetch_flags,
+        .has_broker = true,
+        .words = COMMAND_JOBS,
+        .words_min = 1,
+        .run = cmd_fetch,
+    },
+    {
+        .name = "version",
+        .arguments = "",
+        .summary = "print release, commit, protocol and libraries",
+        .description = "With --json, one object: version, commit, protocol, libraries, cuda.",
+        .examples = "onestep version\n"
+                    "    for bug reports",
+        .flags = json_only,
+        .run = cmd_version,
+    },
+    {
+        .name = "help",
+        .arguments = "[COMMAND]",
+        .summary = "explain Onestep or one command",
+        .description = "The same as `onestep COMMAND --help`.",
+        .examples = "onestep help submit\n"
+                    "    flags, parameters, examples",
+        .words = COMMAND_COMMANDS,
+        .words_max = 1,
+        .run = cmd_help,
+    },
+    {
+        .name = "completion",
+        .arguments = "bash|zsh",
+        .summary = "print a completion script for a shell",
+        .description = "The script completes commands, flags and their values.",
+        .examples = "source <(onestep completion bash)\n"
+                    "    in ~/.bashrc\n"
+                    "onestep completion zsh >~/.zfunc/_onestep\n"
+                    "    with ~/.zfunc in fpath, before compinit",
+        .words = COMMAND_SHELL,
+        .words_min = 1,
+        .words_max = 1,
+        .run = cmd_completion,
+    },
+    {
+        .name = "man",
+        .arguments = "",
+        .summary = "print the source of the manual page",
+        .description = "Used when Onestep is installed.",
+        .examples = "onestep man | man -l -\n"
+                    "    read it",
+        .is_hidden = true,
+        .run = cmd_man,
+    },
+};
+const size_t command_count = sizeof(command_table) / sizeof(command_table[0]);
+
+const struct command *command_find(const char *name)
+{
+    for (size_t i = 0; i < command_count; i++) {
+        if (strcmp(command_table[i].name, name) == 0)
+            return &command_table[i];
+    }
+    return NULL;
+}
+
+status command_fail_unknown(const char *name)
+{
+    struct config_nearest near = { .wrong = name };
+
+    for (size_t i = 0; i < command_count; i++) {
+        if (!command_table[i].is_hidden)
+            config_nearest_see(&near, command_table[i].name);
+    }
+    if (near.best)
+        return FAIL(ERR_BADARG, "unknown command \"%.60s\"; did you mean \"%s\"?", name, near.best);
+    return FAIL(ERR_BADARG, "unknown command \"%.60s\"; `onestep help` lists the known ones", name);
+}
