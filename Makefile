@@ -146,10 +146,11 @@ LINK_bench_mailbox := base
 $(foreach l,$(UNIT_LAYERS),$(eval LINK_test_$l := $l))
 
 # tests/fuzz/LAYER/fuzz_*.c: each is a libFuzzer program of FLAVOR=fuzz, and together they are the
-# suite replay_LAYER of the other flavours.
+# suite replay_LAYER of the other flavours. Other files there help them.
 FUZZ_LAYERS  := $(foreach l,$(LAYERS),$(if $(wildcard tests/fuzz/$l/*.c),$l))
 FUZZ_ENTRIES := $(wildcard $(FUZZ_LAYERS:%=tests/fuzz/%/fuzz_*.c))
 $(foreach l,$(FUZZ_LAYERS),$(eval LINK_replay_$l := $l)\
+  $(eval FUZZ_HELP_$l := $(filter-out tests/fuzz/$l/fuzz_%,$(wildcard tests/fuzz/$l/*.c)))\
   $(eval SRC_replay_$l := tests/fuzz/fuzz.c $(wildcard tests/fuzz/$l/*.c)))
 
 SUITES := $(foreach s,test_tool $(UNIT_LAYERS:%=test_%) $(FUZZ_LAYERS:%=replay_%)\
@@ -203,9 +204,10 @@ fuzz_name  = $(patsubst fuzz_%.c,%,$(notdir $(1)))
 fuzz_layer = $(patsubst tests/fuzz/%/,%,$(dir $(1)))
 ifeq ($(FLAVOR),fuzz)
 $(foreach f,$(FUZZ_ENTRIES),$(eval $(call binary_rules,fuzz_$(call fuzz_name,$f),\
-  tests/fuzz/fuzz.c $f,$(call fuzz_layer,$f))))
+  tests/fuzz/fuzz.c $(FUZZ_HELP_$(call fuzz_layer,$f)) $f,$(call fuzz_layer,$f))))
 endif
-$(foreach b,$(BENCHES),$(eval $(call binary_rules,$b,tests/bench/$b.c,$(or $(LINK_$b),worker),$(LIBTEST))))
+$(foreach b,$(BENCHES),$(eval $(call binary_rules,$b,tests/bench/$b.c,\
+  $(or $(LINK_$b),worker),$(LIBTEST))))
 
 $(eval $(call stamp_rule,$(STAMPS)/libtest,$(SRC_tool) end))
 $(LIBTEST): $(call obj,$(SRC_tool)) $(STAMPS)/libtest
@@ -272,7 +274,9 @@ format:
 	@clang-format-14 -i $$(tests/tool/sources.sh)
 
 # tests/bench/bench_NAME.c is run by `make bench-NAME`; JSON=1 asks for JSON lines.
-bench: $(BENCHES:bench_%=bench-%)
+# `make bench` runs all, one after the other: side by side they would measure each other.
+bench: $(BENCHES:%=$(BUILD)/bin/%)
+	@for b in $^; do "$$b" $(if $(filter 1,$(JSON)),--json); done
 bench-%: $(BUILD)/bin/bench_%
 	@$< $(if $(filter 1,$(JSON)),--json)
 
