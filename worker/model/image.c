@@ -148,39 +148,65 @@ static void lanczos_down(uint8_t *dst, const struct image *src, const struct lan
     }
 }
 
+/* Which axis goes first changes the rounding in between. Pillow 13 takes the rows when that pass
+ * removes more than twice as many rows as the other removes columns; measured on 400 shapes. */
+static bool is_down_first(const struct image *src, int64_t width, int64_t height)
+{
+    return height < src->height && src->height - height > 2 * (src->width - width);
+}
+
 size_t image_resize_scratch(const struct image *src, int64_t width, int64_t height)
 {
+    int64_t between = is_down_first(src, width, height) ? height * src->width : src->height * width;
+
     return lanczos_bytes(src->width, width) + lanczos_bytes(src->height, height) +
-           rounded((size_t)(src->height * width * RGB));
+           rounded((size_t)(between * RGB));
+}
+
+/* One pass: dst becomes *at with another width, or with another height. */
+static status lanczos_pass(uint8_t *dst, struct image *at, int64_t size, bool is_down,
+                           struct arena *scratch)
+{
+    status st;
+    struct lanczos l;
+
+    TRY(lanczos_open(&l, is_down ? at->height : at->width, size, scratch));
+    if (is_down) {
+        lanczos_down(dst, at, &l);
+        at->height = size;
+    } else {
+        lanczos_across(dst, at, &l);
+        at->width = size;
+    }
+    at->rgb = dst;
+out:
+    return st;
 }
 
 status image_resize(const struct image *src, uint8_t *dst, int64_t width, int64_t height,
                     struct arena *scratch)
 {
     status st = OK;
-    struct image from = *src;
-    struct lanczos l;
-    void *between = NULL;
+    struct image at = *src;
+    const bool down_first = is_down_first(src, width, height);
+    const bool changes_width = width != src->width, changes_height = height != src->height;
+    void *between = dst;
     size_t mark = arena_mark(scratch);
 
     CHECK(src->width > 0 && src->height > 0 && width > 0 && height > 0);
-    if (width == src->width && height == src->height)
+    if (!changes_width && !changes_height)
         memcpy(dst, src->rgb, (size_t)(width * height * RGB));
-    if (width != src->width) {
-        uint8_t *target = dst;
-
-        if (height != src->height) {
-            TRY(arena_take(scratch, (size_t)(src->height * width * RGB), &between));
-            target = between;
-        }
-        TRY(lanczos_open(&l, src->width, width, scratch));
-        lanczos_across(target, src, &l);
-        from = (struct image){ .rgb = target, .width = width, .height = src->height };
-    }
-    if (height != src->height) {
-        TRY(lanczos_open(&l, src->height, height, scratch));
-        lanczos_down(dst, &from, &l);
-    }
+    if (changes_width && changes_height)
+        TRY(arena_take(scratch,
+                       (size_t)((down_first ? height * src->width : src->height * width) * RGB),
+                       &between));
+    if (changes_height && down_first)
+        TRY(lanczos_pass(changes_width ? between : dst, &at, height, true, scratch));
+    if (changes_width)
+        TRY(lanczos_pass(changes_height && !down_first ? between : dst, &at, width, false,
+                         scratch));
+    if (changes_height && !down_first)
+        TRY(lanczos_pass(dst, &at, height, true, scratch));
 out:
     arena_release(scratch, mark);
     return st;

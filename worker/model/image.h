@@ -17,7 +17,7 @@ struct image {
 };
 
 /* dst = src resized with Lanczos-3, bit for bit as Pillow does it: fixed-point coefficients, an
- * 8-bit image between the horizontal and the vertical pass, a copy when nothing changes.
+ * 8-bit image between the passes, the order of the passes, a copy when nothing changes.
  * Shapes: dst [height][width][3]. Errors: ERR_NOMEM.
  * Source: Pillow src/libImaging/Resample.c (documented algorithm; own code). */
 MUST_USE status image_resize(const struct image *src, uint8_t *dst, int64_t width, int64_t height,
