@@ -25,13 +25,13 @@ struct blob_backend {
 /* The settings of whichever back end it is. */
 struct blob_state {
     const struct blob_backend *backend;
-    const atomic_bool *cancel;  /* of the call under way */
-    char root[FILE_PATH_BYTES]; /* file: the directory, absolute */
-    struct http http;           /* s3 */
-    struct s3 s3;               /* s3 */
-    char bucket[URL_HOST_ROOM]; /* s3 */
-    char prefix[BLOB_KEY_MAX];  /* s3: "" or ends with "/" */
-    int timeout_ms;             /* s3 */
+    const atomic_bool *cancel;     /* of the call under way */
+    char root[FILE_PATH_BYTES];    /* file: the directory, absolute */
+    struct http http;              /* s3 */
+    struct s3 s3;                  /* s3 */
+    char bucket[URL_HOST_ROOM];    /* s3 */
+    char prefix[BLOB_KEY_MAX + 2]; /* s3: "" or ends with "/" */
+    int timeout_ms;                /* s3 */
 };
 
 /* The back ends. */
