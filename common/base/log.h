@@ -19,7 +19,8 @@ void log_set_level(enum log_level level);
 /* The level called name ("error", "warn", "info", "debug"), or -1. */
 int log_level_from_name(const char *name);
 
-/* Write one line. event is "noun.verb", at most 64 characters; fmt gives the key=value pairs. This function can't fail. */
+/* Write one line. event is "noun.verb", at most 64 characters; fmt gives the key=value pairs.
+ * This function can't fail. */
 void log_write(enum log_level level, const char *event, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 #define log_error(...) log_write(LOG_ERROR, __VA_ARGS__)
