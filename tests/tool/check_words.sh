@@ -21,8 +21,8 @@ ban '(secure_)?getenv *\(|environ\b' 'common/config\.c' \
     'only common/config.c reads the environment; make it a config key'
 ban 'gets *\(|strcpy *\(|strcat *\(|v?sprintf *\(|strtok *\(' 'tests/.*' \
     'no bound on what is written; use snprintf or struct buf'
-ban 'u?sleep *\(|(clock_)?nanosleep *\(' 'none' \
-    'waiting is for a condition with a deadline (poll, cond), not for a while'
+ban 'u?sleep *\(|(clock_)?nanosleep *\(' 'common/base/clock\.c' \
+    'waiting is for a condition with a deadline (poll, cond, clock_wait_for), not for a while'
 ban 'alloca *\(' 'none' 'a stack without a ceiling; use an arena'
 ban 'goto +([^o]|o[^u]|ou[^t]|out[^;])' 'none' 'the only label is out:'
 exit $bad

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "common/base/buf.h"
-#include "common/base/clock.h"
 #include "common/base/file.h"
 #include "tests/tool/test.h"
 
@@ -79,16 +78,4 @@ TEST(levels_have_names)
     EXPECT_INT(log_level_from_name("error"), LOG_ERROR);
     EXPECT_INT(log_level_from_name("debug"), LOG_DEBUG);
     EXPECT_INT(log_level_from_name("loud"), -1);
-}
-
-TEST(clocks_agree_and_do_not_run_backwards)
-{
-    int64_t first_ms = clock_mono_ms();
-    double first_s = clock_mono_s();
-
-    /* Read one after the other, in milliseconds of the same clock; a minute is beyond any pause. */
-    EXPECT(first_s * 1000.0 + 1.0 >= (double)first_ms);
-    EXPECT_NEAR(first_s * 1000.0, (double)first_ms, 60000.0);
-    EXPECT(clock_mono_ms() >= first_ms);
-    EXPECT(clock_wall_ms() > 1600000000000); /* September 2020 */
 }
