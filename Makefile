@@ -206,8 +206,8 @@ ifeq ($(FLAVOR),fuzz)
 $(foreach f,$(FUZZ_ENTRIES),$(eval $(call binary_rules,fuzz_$(call fuzz_name,$f),\
   tests/fuzz/fuzz.c $(FUZZ_HELP_$(call fuzz_layer,$f)) $f,$(call fuzz_layer,$f))))
 endif
-$(foreach b,$(BENCHES),$(eval $(call binary_rules,$b,tests/bench/$b.c,\
-  $(or $(LINK_$b),worker),$(LIBTEST))))
+$(foreach b,$(BENCHES),\
+  $(eval $(call binary_rules,$b,tests/bench/$b.c,$(or $(LINK_$b),worker),$(LIBTEST))))
 
 $(eval $(call stamp_rule,$(STAMPS)/libtest,$(SRC_tool) end))
 $(LIBTEST): $(call obj,$(SRC_tool)) $(STAMPS)/libtest

@@ -1,5 +1,5 @@
-/* What a clip depends on, and what it does not; how it is refused and how it is stopped. The numbers
- * themselves are compared with diffusers in tests/golden/test_pipeline.c. */
+/* What a clip depends on, and what it does not; how it is refused and how it is stopped. The
+ * numbers themselves are compared with diffusers in tests/golden/test_pipeline.c. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
