@@ -42,8 +42,12 @@ struct handles {
 /* What a child does between fork and exec. Only async-signal-safe calls here. */
 static void become(const char *const *argv, const struct handles *h, pid_t parent)
 {
+    sigset_t none;
     int code;
 
+    /* The starter may hold signals back; the server must hear its SIGTERM. */
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
     /* A ^C at the terminal is for the program in front; it stops the server in its own time. */
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGTERM);

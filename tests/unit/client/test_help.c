@@ -93,8 +93,7 @@ static void complete(const char *words, char *dst, size_t room)
     EXPECT_OK(file_join(path, sizeof(path), test_tmpdir(), "onestep.bash"));
     EXPECT_OK(file_write_atomic(path, script.data, script.len));
     EXPECT_OK(buf_printf(&command,
-                         "bash -c '. \"%s\"; COMP_WORDS=(%s \"\"); "
-                         "[ \"${COMP_WORDS[-2]}\" = x ] || unset \"COMP_WORDS[-1]\"; "
+                         "bash -c '. \"%s\"; COMP_WORDS=(%s); "
                          "COMP_CWORD=$((${#COMP_WORDS[@]}-1)); _onestep; "
                          "echo \"${COMPREPLY[*]}\"' 2>&1",
                          path, words));
