@@ -132,12 +132,12 @@ static void transformer_case(const char *name, const char *device, int level)
     x = golden_upload(&b.g, "transformer.input");
     y = output(&b, "transformer");
     context = image_embedding(&b, c->cross_attention_dim);
-    EXPECT_OK(transformer_load(&t, &b.w, b.prefix,
-                               &(struct transformer_spec){ .c = x.c,
-                                                           .heads = c->heads[level],
-                                                           .context = c->cross_attention_dim,
-                                                           .layers =
-                                                               c->transformer_layers[level] }));
+    EXPECT_OK(
+        transformer_load(&t, &b.w, b.prefix,
+                         &(struct transformer_spec){ .c = x.c,
+                                                     .heads = c->heads[level],
+                                                     .context = c->cross_attention_dim,
+                                                     .layers = c->transformer_layers[level] }));
     EXPECT_OK(transformer_forward(&b.g.dev, &y, &x, &t, &context));
     expect_output(&b, "transformer", &y);
 }

@@ -31,8 +31,8 @@ static void pixels_case(const char *name)
     EXPECT(t && t->dtype == SAFETENSORS_U8);
     image = (struct image){ .rgb = t->data, .height = t->shape[0], .width = t->shape[1] };
     got = golden_room(&g, "clip.pixel_values");
-    EXPECT_OK(arena_open(&scratch, "scratch",
-                         image_clip_scratch(&image, &g.checkpoint.clip.config)));
+    EXPECT_OK(
+        arena_open(&scratch, "scratch", image_clip_scratch(&image, &g.checkpoint.clip.config)));
     EXPECT_OK(image_clip_pixels(&image, &g.checkpoint.clip.config, got, &scratch));
     golden_expect(&g, "clip.pixel_values", got, GOLDEN_MODULE);
 }
@@ -84,16 +84,16 @@ static void decode_case(const char *name, const char *device, const char *tensor
     golden_shape(&g, tensor, out);
     frames.all = golden_room(&g, tensor);
     frames.frame_floats = out[1] * out[2] * out[3];
-    EXPECT_OK(vae_decode(&g.dev, &g.checkpoint.vae,
-                         &(struct vae_decode_args){
-                             .latents = golden_values(&g, "vae.decode_in"),
-                             .frames = in[0],
-                             .h = in[2],
-                             .w = in[3],
-                             .chunk = chunk,
-                             .frame = malloc((size_t)frames.frame_floats * sizeof(float)),
-                             .on_frame = on_frame,
-                             .self = &frames }));
+    EXPECT_OK(vae_decode(
+        &g.dev, &g.checkpoint.vae,
+        &(struct vae_decode_args){ .latents = golden_values(&g, "vae.decode_in"),
+                                   .frames = in[0],
+                                   .h = in[2],
+                                   .w = in[3],
+                                   .chunk = chunk,
+                                   .frame = malloc((size_t)frames.frame_floats * sizeof(float)),
+                                   .on_frame = on_frame,
+                                   .self = &frames }));
     EXPECT_INT(frames.next, in[0]);
     golden_expect(&g, tensor, frames.all, GOLDEN_MODULE);
     EXPECT_INT(g.dev.act.used_bytes, 0);

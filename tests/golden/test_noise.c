@@ -83,8 +83,8 @@ TEST(sequences)
         const char *name;
         int64_t sizes[3];
     } sequences[] = {
-        { "sequence15_33", { 15, 33, 0 } },      { "sequence17_5", { 17, 5, 0 } },
-        { "sequence1_1_16", { 1, 1, 16 } },      { "sequence16_7_16", { 16, 7, 16 } },
+        { "sequence15_33", { 15, 33, 0 } },       { "sequence17_5", { 17, 5, 0 } },
+        { "sequence1_1_16", { 1, 1, 16 } },       { "sequence16_7_16", { 16, 7, 16 } },
         { "sequence1000_3_31", { 1000, 3, 31 } },
     };
     struct golden g;
@@ -98,8 +98,7 @@ TEST(sequences)
             noise_init(&n, NOISE_TORCH, seeds[s]);
             for (int k = 0; k < 3 && sequences[i].sizes[k]; k++) {
                 snprintf(rest, sizeof(rest), "%s.%d", sequences[i].name, k);
-                expect_values(tensor(&g.file, seeds[s], rest), draw(&n, sequences[i].sizes[k]),
-                              1);
+                expect_values(tensor(&g.file, seeds[s], rest), draw(&n, sequences[i].sizes[k]), 1);
             }
         }
     }
