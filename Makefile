@@ -175,6 +175,15 @@ STAMPS := $(BUILD)/stamp
 FLAGS_NOW := $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(foreach l,$(LAYERS),$(CFLAGS_$l))
 $(eval $(call stamp_rule,$(STAMPS)/flags,'$(subst ','\'',$(FLAGS_NOW))'))
 
+# What --version and manifests say: the release, and the commit when this is a git checkout. Only the
+# files that say it are compiled anew when it changes.
+COMMIT    := $(shell git describe --always --dirty --exclude '*' 2>/dev/null)
+BUILD_ID  := $(VERSION)$(if $(COMMIT),-$(COMMIT))
+SAY_BUILD := $(call obj,$(wildcard worker/main.c broker/main.c client/cmd_about.c))
+$(eval $(call stamp_rule,$(STAMPS)/build-id,$(BUILD_ID)))
+$(SAY_BUILD): $(STAMPS)/build-id
+$(SAY_BUILD): ALL_CPPFLAGS += -DONESTEP_BUILD='"$(BUILD_ID)"'
+
 # The message for a bare machine, instead of a compiler's complaint about a missing header.
 $(STAMPS)/deps: ops/setup/deps.sh
 	@mkdir -p $(@D); ops/setup/deps.sh --check; touch $@
