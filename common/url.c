@@ -228,20 +228,24 @@ static const char *fault_of_rest(struct url *u, const char *rest)
 
 status url_parse(struct url *u, const char *text)
 {
-    size_t scheme_len = strcspn(text, ":/?");
+    size_t scheme_len = strcspn(text, ":/?"), len = strlen(text);
+    const char *rest = text + scheme_len + 3;
     const char *fault = NULL;
 
     memset(u, 0, sizeof(*u));
-    if (strlen(text) >= URL_ROOM - 1)
-        return FAIL(ERR_BADARG, "a URL of %zu characters, limit %d", strlen(text), URL_ROOM - 2);
     if (strncmp(text + scheme_len, "://", 3) != 0)
         return refuse(text, "not a URL; want file://, http://, https:// or s3://");
     u->scheme = find_scheme(text, scheme_len);
     if (u->scheme == URL_NONE)
         return refuse(text, "unknown scheme; want file://, http://, https:// or s3://");
+    /* url_format writes an empty path as "/", and what it wrote must be a URL again. */
+    if (rest[strcspn(rest, "/?")] != '/')
+        len++;
+    if (len >= URL_ROOM)
+        return FAIL(ERR_BADARG, "a URL of %zu characters, limit %d", len, URL_ROOM - 1);
     fault = fault_of_characters(text);
     if (!fault)
-        fault = fault_of_rest(u, text + scheme_len + 3);
+        fault = fault_of_rest(u, rest);
     return fault ? refuse(text, fault) : OK;
 }
 

@@ -106,13 +106,33 @@ TEST(bad_urls_are_refused_with_a_reason)
 
 TEST(a_url_that_is_too_long_is_refused)
 {
-    char text[URL_ROOM + 100] = "http://h/";
+    char text[URL_ROOM + 100] = "http://h/", again[URL_ROOM];
     struct url u;
 
     memset(text + 9, 'x', sizeof(text) - 10);
     EXPECT_STATUS(url_parse(&u, text), ERR_BADARG);
     EXPECT_MESSAGE("limit");
+    text[URL_ROOM - 1] = '\0';
+    EXPECT_OK(url_parse(&u, text));
+    /* Without a path, one character is kept for its "/". */
+    memcpy(text, "http://h?", 9);
+    EXPECT_STATUS(url_parse(&u, text), ERR_BADARG);
     text[URL_ROOM - 2] = '\0';
+    EXPECT_OK(url_parse(&u, text));
+    EXPECT_OK(url_format(&u, again, sizeof(again)));
+    EXPECT_OK(url_parse(&u, again));
+}
+
+TEST(a_path_that_has_a_url_has_a_good_one)
+{
+    char path[URL_ROOM], text[URL_ROOM];
+    struct url u;
+
+    memset(path, 'x', sizeof(path));
+    path[0] = '/';
+    path[URL_ROOM - sizeof("file://")] = '\0';
+    EXPECT_OK(url_from_path(path, text, sizeof(text)));
+    EXPECT_INT(strlen(text), URL_ROOM - 1);
     EXPECT_OK(url_parse(&u, text));
 }
 
