@@ -1,0 +1,35 @@
+/* An AWS credentials file: keys come out whole, printable, and both or none. */
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "common/s3.h"
+#include "tests/fuzz/fuzz.h"
+
+static void expect_word(const char *text)
+{
+    for (; *text; text++)
+        CHECK((unsigned char)*text > 0x20 && (unsigned char)*text < 0x7f);
+}
+
+FUZZ(credentials, 8 << 10)
+{
+    int fd = memfd_create("credentials", MFD_CLOEXEC);
+    char path[32];
+    struct s3_config config = { .credentials_file = path };
+    struct s3 s = { 0 };
+
+    CHECK(fd >= 0 && write(fd, bytes, len) == (ssize_t)len);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    if (s3_open(&s, &config) == OK) {
+        CHECK(s.access_key[0] && s.secret_key[0]);
+        expect_word(s.access_key);
+        expect_word(s.secret_key);
+        expect_word(s.token);
+    } else {
+        CHECK(!s.access_key[0] && !s.secret_key[0] && !s.token[0]);
+    }
+    s3_close(&s);
+    close(fd);
+}
