@@ -90,7 +90,7 @@ struct store_call {
         } fail;
         struct lease release;
         const char *cancel; /* job */
-        const char *status; /* job */
+        struct msg_ids status;
         struct msg_list list;
         struct {
             int64_t limit; /* jobs moved by one call */
@@ -113,7 +113,7 @@ struct store_reply {
     struct lease lease;            /* claim; cancel of a leased job: the lease that was ended */
     const char *worker;            /* cancel of a leased job: who held it */
     const struct job_spec *spec;   /* claim; NULL: there is no job to do */
-    const struct job_status *jobs; /* status (one), list */
+    const struct job_status *jobs; /* status (in the order of the ids), list */
     size_t job_count;
     const char *cursor;  /* list: for the next page, "" on the last */
     int64_t expired;     /* sweep: leases that ran out */

@@ -318,9 +318,14 @@ local function status_of(id)
   return call('HMGET', job_key(id), unpack(FIELDS))
 end
 
--- status: id -> id, fields
-F.status = function(id)
-  return { id, status_of(id) }
+-- status: id... -> id, fields, id, fields, ...
+F.status = function(...)
+  local ids, out = { ... }, {}
+  for i = 1, #ids do
+    out[2 * i - 1] = ids[i]
+    out[2 * i] = status_of(ids[i])
+  end
+  return out
 end
 
 -- label: "key=value", or "key" with any value; labels: "key=value,key=value"

@@ -175,7 +175,8 @@ static status add_arguments(struct args *a, const struct store_call *call, struc
         add_text(a, call->cancel);
         return OK;
     case STORE_STATUS:
-        add_text(a, call->status);
+        for (size_t i = 0; i < call->status.id_count; i++)
+            add_text(a, call->status.ids[i]);
         return OK;
     case STORE_SWEEP:
         add_sweep(a, call);

@@ -4,10 +4,12 @@
 
 #include "common/base/arena.h"
 #include "common/base/buf.h"
+#include "common/base/limits.h"
 #include "common/redis.h"
 #include "common/store.h"
 
-#define STORE_ARGS_MAX 32
+/* STATUS has the most arguments: its ids and the words before them. */
+#define STORE_ARGS_MAX (LIMIT_JOBS_PER_MSG + 8)
 #define STORE_TAG "{00}" /* hash tag of the only shard */
 
 /* The two loaded forms of the library. Both are the same text; only the second may run when Redis

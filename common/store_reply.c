@@ -214,7 +214,9 @@ status store_read_reply(struct store_reply *reply, const struct redis_value *val
     case STORE_SWEEP:
         return read_sweep(reply, value);
     case STORE_STATUS:
-        return redis_count(value) == 2 ? read_statuses(reply, value, 0, a) : bad_reply(reply->op);
+        if (redis_count(value) % 2 != 0)
+            return bad_reply(reply->op);
+        return read_statuses(reply, value, 0, a);
     case STORE_LIST:
         if (redis_count(value) % 2 != 1)
             return bad_reply(reply->op);

@@ -199,7 +199,12 @@ struct answer fixture_cancel(struct store *s, int n)
 
 struct answer fixture_status(struct store *s, int n)
 {
-    return fixture_call(s, &(struct store_call){ .op = STORE_STATUS, .status = fixture_id(n) });
+    char id[1][JOB_ID_BYTES];
+    struct store_call call = { .op = STORE_STATUS,
+                               .status = { (const char(*)[JOB_ID_BYTES])id, 1 } };
+
+    memcpy(id[0], fixture_id(n), JOB_ID_BYTES);
+    return fixture_call(s, &call);
 }
 
 struct answer fixture_sweep(struct store *s)

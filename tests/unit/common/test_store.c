@@ -291,6 +291,39 @@ TEST(every_live_job_can_be_cancelled)
     store_close(s);
 }
 
+TEST(a_renewal_extends_the_lease)
+{
+    struct store *s = fixture_open();
+    struct lease l = fixture_leased(s, 1, false, 1); /* over by now, but nobody has swept */
+
+    EXPECT_INT(fixture_renew(s, &l, true, LONG_MS).verdict, VERDICT_OK);
+    EXPECT_INT(fixture_sweep(s).expired, 0);
+    EXPECT_INT(state_of(s, 1), JOB_RUNNING);
+    store_close(s);
+}
+
+TEST(many_jobs_are_asked_about_in_one_call)
+{
+    struct store *s = fixture_open();
+    char ids[3][JOB_ID_BYTES];
+    struct store_call call = { .op = STORE_STATUS,
+                               .status = { (const char(*)[JOB_ID_BYTES])ids, 3 } };
+    struct answer a;
+
+    for (int n = 0; n < 3; n++) {
+        memcpy(ids[n], fixture_id(n), JOB_ID_BYTES);
+        if (n != 1)
+            fixture_submit(s, n, NULL);
+    }
+    a = fixture_call(s, &call);
+    EXPECT_INT(a.job_count, 3);
+    EXPECT_TEXT(a.jobs[2].job, ids[2]);
+    EXPECT_INT(a.jobs[0].state, JOB_QUEUED);
+    EXPECT_INT(a.jobs[1].state, JOB_ILLEGAL);
+    EXPECT_INT(a.jobs[2].state, JOB_QUEUED);
+    store_close(s);
+}
+
 TEST(what_has_ended_can_not_be_cancelled)
 {
     struct store *s = fixture_open();
