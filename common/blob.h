@@ -47,15 +47,16 @@ MUST_USE status blob_open(struct blob *b, const struct blob_config *c);
 /* Close. Accepts a zeroed struct. */
 void blob_close(struct blob *b);
 
-/* Store the file at path, which is not empty, under key, replacing what is there. sha256: of its content; the object
- * is refused when the bytes stored differ.
+/* Store the file at path, which is not empty, under key, replacing what is there. sha256: of its
+ * content; the object is refused when the bytes stored differ.
  * Errors: ERR_FULL naming the place, ERR_CORRUPT (the file is not what sha256 says), ERR_BADARG,
  * ERR_NOTFOUND, ERR_IO, ERR_UNAVAILABLE, ERR_TIMEOUT, ERR_CANCELLED. */
 MUST_USE status blob_put_file(struct blob *b, const char *key, const char *path,
                               const char *content_type, const uint8_t sha256[DIGEST_BYTES]);
 
-/* Store len bytes (1 or more) under key only if nothing is there: of many callers one gets OK. A caller whose
- * earlier identical bytes are there already gets OK too (the answer to its first try was lost).
+/* Store len bytes (1 or more) under key only if nothing is there: of many callers one gets OK. A
+ * caller whose earlier identical bytes are there already gets OK too (the answer to its first try
+ * was lost).
  * Errors: ERR_CONFLICT when other bytes are there; ERR_BADARG when the server has no conditional
  * PUT; others as blob_put_file. */
 MUST_USE status blob_put_new(struct blob *b, const char *key, const void *bytes, size_t len);
@@ -64,7 +65,8 @@ MUST_USE status blob_put_new(struct blob *b, const char *key, const void *bytes,
  * out->max_bytes (0: BUF_MAX_DEFAULT); others as blob_put_file. */
 MUST_USE status blob_get(struct blob *b, const char *key, struct buf *out);
 
-/* Write the object to a file at path: whole or not at all. Errors: as blob_get; ERR_FULL for a full disk. */
+/* Write the object to a file at path: whole or not at all. Errors: as blob_get; ERR_FULL for a
+ * full disk. */
 MUST_USE status blob_get_to_file(struct blob *b, const char *key, const char *path);
 
 /* Facts about the object; info may be NULL. Errors: ERR_NOTFOUND; others as blob_put_file. */

@@ -1,8 +1,8 @@
-/* S3 and its relatives. Every request is signed and every body's SHA-256 is part of the signature, so
- * the server refuses damaged uploads.
+/* S3 and its relatives. Every request is signed and every body's SHA-256 is part of the signature,
+ * so the server refuses damaged uploads.
  *
- * put_new is a PUT with If-None-Match: *. CAREFUL: when its first answer is lost, the retry is told 412
- * by its own success; so a refusal is always followed by a look at what is there. */
+ * put_new is a PUT with If-None-Match: *. CAREFUL: when its first answer is lost, the retry is
+ * told 412 by its own success; so a refusal is always followed by a look at what is there. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -102,7 +102,7 @@ void fetch_close(struct fetch *f)
     f->state = NULL;
 }
 
-/* --- files ----------------------------------------------------------------------------------------------- */
+/* --- files ---------------------------------------------------------------------------------- */
 
 /* path below root, or NULL. */
 static const char *below(const char *path, const char *root)
@@ -207,7 +207,7 @@ out:
     return st;
 }
 
-/* --- http and s3 --------------------------------------------------------------------------------------- */
+/* --- http and s3 ---------------------------------------------------------------------------- */
 
 static status get_http(struct fetch_state *s, struct http *h, struct http_request *q,
                        struct buf *out)

@@ -2,8 +2,9 @@
  * request is a loop of tries; one try is a loop of redirects, which are followed here and not by
  * libcurl, so that each target is parsed by url.c and checked like the first.
  *
- * The guard sits in the function that makes the socket: there the address is known that will really
- * be connected to, so neither a second answer of the name server nor an odd spelling gets past it. */
+ * The guard sits in the function that makes the socket: there the address is known that will
+ * really be connected to, so neither a second answer of the name server nor an odd spelling gets
+ * past it. */
 #include "common/http.h"
 
 #include <curl/curl.h>
@@ -14,7 +15,6 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/base/check.h"
@@ -26,7 +26,6 @@
 #define TIMEOUT_MS_DEFAULT 60000
 #define SHOWN_ROOM 160
 #define WHY_ROOM 200
-#define CANCEL_POLL_MS 50
 #define STALL_BYTES_PER_S 1024
 /* Of an error's body, what is kept for its sentence, and what is read before we hang up. */
 #define ERROR_KEPT_BYTES ((size_t)4 << 10)
@@ -54,7 +53,7 @@ struct exchange {
     int64_t retry_after_ms;
 };
 
-/* --- libcurl's callbacks ---------------------------------------------------------------------------- */
+/* --- libcurl's callbacks -------------------------------------------------------------------- */
 
 static curl_socket_t on_socket(void *self, curlsocktype purpose, struct curl_sockaddr *a)
 {
@@ -92,7 +91,8 @@ static status write_fd(int fd, const char *bytes, size_t len, uint64_t offset)
     return OK;
 }
 
-/* The body of an error or of a PUT's answer: a beginning for the sentence, and an end to patience. */
+/* The body of an error or of a PUT's answer: a beginning for the sentence, and an end to
+ * patience. */
 static size_t on_small_body(struct exchange *x, const char *bytes, size_t len)
 {
     struct buf *b = &x->r->body;
@@ -169,20 +169,21 @@ static int on_seek(void *self, curl_off_t offset, int origin)
     return CURL_SEEKFUNC_OK;
 }
 
-static bool is_cancelled(const struct http_request *q)
+/* self: a struct exchange. */
+static bool is_cancelled(void *self)
 {
-    return q->cancel && atomic_load(q->cancel);
+    const struct exchange *x = self;
+
+    return x->q->cancel && atomic_load(x->q->cancel);
 }
 
 static int on_progress(void *self, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
 {
-    const struct exchange *x = self;
-
     (void)a, (void)b, (void)c, (void)d;
-    return is_cancelled(x->q);
+    return is_cancelled(self);
 }
 
-/* --- a client ---------------------------------------------------------------------------------------- */
+/* --- a client ------------------------------------------------------------------------------- */
 
 static void init_once(void)
 {
@@ -240,7 +241,7 @@ void http_response_free(struct http_response *r)
     buf_free(&r->body);
 }
 
-/* --- one try -------------------------------------------------------------------------------------------- */
+/* --- one try -------------------------------------------------------------------------------- */
 
 /* Options that are the same for every request of this client. */
 static CURLcode set_policy(struct exchange *x)
@@ -481,21 +482,7 @@ static status try_once(struct exchange *x)
     }
 }
 
-/* --- tries ------------------------------------------------------------------------------------------------ */
-
-/* Wait ms, or until cancelled. */
-static void wait_ms(int64_t ms, const struct http_request *q)
-{
-    int64_t end_ms = clock_mono_ms() + ms;
-    int64_t left_ms;
-
-    while ((left_ms = end_ms - clock_mono_ms()) > 0 && !is_cancelled(q)) {
-        int64_t nap_ms = left_ms < CANCEL_POLL_MS ? left_ms : CANCEL_POLL_MS;
-        struct timespec nap = { 0, (long)nap_ms * 1000000 };
-
-        nanosleep(&nap, NULL);
-    }
-}
+/* --- tries ---------------------------------------------------------------------------------- */
 
 /* Full jitter: uniform between 0 and a bound that doubles with each try. */
 static int64_t backoff_ms(const struct http_config *c, int tries)
@@ -541,7 +528,7 @@ status http_do(struct http *h, const struct http_request *q, struct http_respons
         x.local = OK;
         x.is_too_large = x.has_hung_up = false;
         r->tries++;
-        st = is_cancelled(q) ? judge_transfer(&x, CURLE_ABORTED_BY_CALLBACK) : try_once(&x);
+        st = is_cancelled(&x) ? judge_transfer(&x, CURLE_ABORTED_BY_CALLBACK) : try_once(&x);
         if (st == OK && !is_passing(r->code))
             return OK;
         if (st == OK) {
@@ -552,7 +539,7 @@ status http_do(struct http *h, const struct http_request *q, struct http_respons
         pause_ms = x.retry_after_ms ? x.retry_after_ms : backoff_ms(&h->state->config, r->tries);
         if (x.may_retry && r->tries < h->state->config.tries_max &&
             clock_mono_ms() + pause_ms < x.deadline_ms) {
-            wait_ms(pause_ms, q);
+            (void)clock_wait_for(is_cancelled, &x, (int)pause_ms);
             st = OK;
             continue;
         }
@@ -564,7 +551,7 @@ status http_do(struct http *h, const struct http_request *q, struct http_respons
     return st;
 }
 
-/* --- answers ------------------------------------------------------------------------------------------------ */
+/* --- answers -------------------------------------------------------------------------------- */
 
 /* The text of <Message> in an S3 error, printable characters only; "" when there is none. */
 static const char *server_words(const struct http_response *r, char *dst, size_t room)

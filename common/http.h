@@ -41,6 +41,7 @@ struct http_sign {
     const char *region;                  /* of the endpoint */
 };
 
+/* What to do. */
 enum http_method { HTTP_NONE = 0, HTTP_GET, HTTP_HEAD, HTTP_PUT };
 
 /* One request. Everything is borrowed for the call. */

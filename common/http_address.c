@@ -1,7 +1,7 @@
-/* Which addresses a stranger's URL may make us connect to. The tables are the IANA special-purpose
- * registries of IPv4 and IPv6 (RFC 6890 and its updates); everything that is not global unicast is
- * refused. Of IPv6 that is all but 2000::/3, so that ::1, fc00::/7, fe80::/10, ff00::/8, ::ffff:0:0/96
- * (IPv4 in disguise) and 64:ff9b::/96 (NAT64) need no row. */
+/* Which addresses a stranger's URL may make us connect to. The tables are the IANA
+ * special-purpose registries of IPv4 and IPv6 (RFC 6890 and its updates); everything that is not
+ * global unicast is refused. Of IPv6 that is all but 2000::/3, so that ::1, fc00::/7, fe80::/10,
+ * ff00::/8, ::ffff:0:0/96 (IPv4 in disguise) and 64:ff9b::/96 (NAT64) need no row. */
 #include "common/http.h"
 
 #include <netinet/in.h>

@@ -21,16 +21,15 @@ struct media_image {
 };
 
 /* Decode a photograph: JPEG, PNG, WebP, TIFF, BMP, or the first frame of a GIF, told apart by their
- * content. name: for sentences only ("photo.jpg").
- * Alpha is composited over white; 16 bits a channel become 8 by rounding v * 255 / 65535; grey,
- * palette and CMYK (Adobe's inverted form too) become RGB; the EXIF orientation of JPEG, PNG, WebP
- * and TIFF is applied. Colour profiles are ignored.
- * Size is read from the header and checked before pixels are allocated.
+ * content. name: for sentences only ("photo.jpg"). Alpha is composited over white; 16 bits a
+ * channel become 8 by rounding v * 255 / 65535; grey, palette and CMYK (Adobe's inverted form too)
+ * become RGB; the EXIF orientation of JPEG, PNG, WebP and TIFF is applied. Colour profiles are
+ * ignored. Size is read from the header and checked before pixels are allocated.
  * Errors: ERR_BADARG when it is over LIMIT_IMAGE_BYTES or LIMIT_IMAGE_PIXELS, with both numbers;
  * ERR_CORRUPT when it is not an image, of another kind, truncated or damaged; ERR_NOMEM.
- * Note: PNG, BMP, GIF, WebP and RGB TIFF equal what Pillow decodes. JPEG differs by 0.05 of 255 on
- * average and 3 at most (libav has another inverse DCT; chroma filter and matrix are libjpeg's), CMYK
- * by 1 on average. */
+ * Note: PNG, BMP, GIF, WebP and RGB TIFF equal what Pillow decodes. JPEG differs by 0.05 of 255
+ * on average and 3 at most (libav has another inverse DCT; chroma filter and matrix are
+ * libjpeg's), CMYK by 1 on average. */
 MUST_USE status media_image_decode(struct media_image *img, const char *name, const void *bytes,
                                    size_t len);
 

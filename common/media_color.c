@@ -1,6 +1,6 @@
-/* From whatever a decoder gives to 8-bit RGB. Written out rather than left to swscale, so that pixels
- * do not depend on which vector instructions a machine has, and equal what libjpeg and libwebp give:
- * the same triangle filter for chroma, the same fixed-point matrix. */
+/* From whatever a decoder gives to 8-bit RGB. Written out rather than left to swscale, so that
+ * pixels do not depend on which vector instructions a machine has, and equal what libjpeg and
+ * libwebp give: the same triangle filter for chroma, the same fixed-point matrix. */
 #include "common/media_priv.h"
 
 #include <stdlib.h>
@@ -22,7 +22,7 @@ static uint8_t clip8(int v)
     return v < 0 ? 0 : v > 255 ? 255 : (uint8_t)v;
 }
 
-/* --- chroma up to full size, one row --------------------------------------------------------------- */
+/* --- chroma up to full size, one row -------------------------------------------------------- */
 
 static const uint8_t *chroma_row(const struct chroma *c, int row)
 {
@@ -30,8 +30,9 @@ static const uint8_t *chroma_row(const struct chroma *c, int row)
     return c->data + row * c->stride;
 }
 
-/* libjpeg's "fancy" filter: each pixel is 3/4 of the near and 1/4 of the far sample, in each direction
- * that is halved. Its rounding alternates so that no bias is left. Source: IJG jdsample.c. */
+/* libjpeg's "fancy" filter: each pixel is 3/4 of the near and 1/4 of the far sample, in each
+ * direction that is halved. Its rounding alternates so that no bias is left. Source: IJG
+ * jdsample.c. */
 static void upsample_jpeg(uint8_t *dst, const struct chroma *c, int y, int width)
 {
     const uint8_t *near = chroma_row(c, y >> c->v_shift);
@@ -95,7 +96,7 @@ static void upsample(uint8_t *dst, const struct chroma *c, int y, int width, enu
     }
 }
 
-/* --- the matrices ------------------------------------------------------------------------------------ */
+/* --- the matrices --------------------------------------------------------------------------- */
 
 /* BT.601, full range, in 16 bits of fraction. Source: JFIF 1.02; IJG jdcolor.c. */
 static void jpeg_pixel(uint8_t rgb[3], int y, int cb, int cr)

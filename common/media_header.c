@@ -80,7 +80,7 @@ static status damaged(const char *name, enum media_format format, const char *wh
     return FAIL(ERR_CORRUPT, "%s: damaged %s image (%s)", name, media_format_name(format), what);
 }
 
-/* --- TIFF, and EXIF, which is a TIFF without a picture --------------------------------------------- */
+/* --- TIFF, and EXIF, which is a TIFF without a picture -------------------------------------- */
 
 enum {
     TAG_WIDTH = 256,
@@ -176,7 +176,7 @@ static status read_tiff(struct media_header *h, const char *name, struct span s)
     return OK;
 }
 
-/* --- JPEG ------------------------------------------------------------------------------------------- */
+/* --- JPEG ----------------------------------------------------------------------------------- */
 
 /* One segment; at is its first byte after the length, len what follows. */
 static status jpeg_segment(struct media_header *h, const char *name, uint32_t marker, struct span s)
@@ -268,7 +268,7 @@ static status read_jpeg(struct media_header *h, const char *name, struct span s)
     return truncated(name, h->format, &s);
 }
 
-/* --- PNG, WebP, BMP, GIF ------------------------------------------------------------------------------ */
+/* --- PNG, WebP, BMP, GIF -------------------------------------------------------------------- */
 
 static status read_png(struct media_header *h, const char *name, struct span s)
 {
@@ -285,8 +285,8 @@ static status read_png(struct media_header *h, const char *name, struct span s)
 
         if (!has(&s, at + 12, len))
             break;
-        /* CAREFUL: libav takes a PNG with too few rows for whole when it sees IEND, but not when the
-         * bytes end before it. So it is not shown. */
+        /* CAREFUL: libav takes a PNG with too few rows for whole when it sees IEND, but not when
+         * the bytes end before it. So it is not shown. */
         if (starts_with(&s, at + 4, "IEND", 4)) {
             h->decode_bytes = at;
             return OK;
@@ -389,7 +389,7 @@ static status read_gif(struct media_header *h, const char *name, struct span s)
     return truncated(name, h->format, &s);
 }
 
-/* --- all ------------------------------------------------------------------------------------------------ */
+/* --- all ------------------------------------------------------------------------------------ */
 
 static enum media_format find_format(const struct span *s)
 {

@@ -1,6 +1,6 @@
-/* Still pictures. The header is read by our own code first (kind, size, completeness); then one packet
- * with the whole file goes to the decoder of exactly that kind. No demuxer guesses, no other decoder
- * can be reached, and every complaint of the decoder is an error. */
+/* Still pictures. The header is read by our own code first (kind, size, completeness); then one
+ * packet with the whole file goes to the decoder of exactly that kind. No demuxer guesses, no
+ * other decoder can be reached, and every complaint of the decoder is an error. */
 #include "common/media.h"
 
 #include <errno.h>
@@ -27,7 +27,7 @@ static const struct {
     [MEDIA_BMP] = { "bmp", AV_CODEC_ID_BMP },     [MEDIA_GIF] = { "gif", AV_CODEC_ID_GIF },
 };
 
-/* --- shared with the other media files ------------------------------------------------------------- */
+/* --- shared with the other media files ------------------------------------------------------ */
 
 /* A decoder's complaints are counted where its opaque points; our decoders alone have one. */
 static void log_line(void *source, int level, const char *fmt, va_list args)
@@ -86,7 +86,7 @@ status media_failure(int code, const char *path, const char *doing)
     }
 }
 
-/* --- decoding ----------------------------------------------------------------------------------------- */
+/* --- decoding ------------------------------------------------------------------------------- */
 
 static status open_decoder(AVCodecContext **ctx, const char *name, enum media_format format,
                            int *complaints)
@@ -225,7 +225,7 @@ void media_image_free(struct media_image *img)
     *img = (struct media_image){ 0 };
 }
 
-/* --- PNG ------------------------------------------------------------------------------------------------ */
+/* --- PNG ------------------------------------------------------------------------------------ */
 
 static status open_png(AVCodecContext **ctx, int width_px, int height_px)
 {

@@ -10,6 +10,7 @@
 #include "common/base/status.h"
 #include "common/media.h"
 
+/* Kinds of image files that are read. */
 enum media_format {
     MEDIA_NONE = 0,
     MEDIA_JPEG,

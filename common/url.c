@@ -110,8 +110,8 @@ static enum url_scheme find_scheme(const char *text, size_t len)
     return URL_NONE;
 }
 
-/* CAREFUL: resolvers read 127.1, 0x7f000001, 2130706433 and 010.0.0.1 as IPv4 addresses. A host whose
- * last label starts like a number must be four plain decimal numbers. */
+/* CAREFUL: resolvers read 127.1, 0x7f000001, 2130706433 and 010.0.0.1 as IPv4 addresses. A host
+ * whose last label starts like a number must be four plain decimal numbers. */
 static bool is_host(const char *host)
 {
     const char *label = host;

@@ -22,8 +22,10 @@
 #define URL_ROOM 2048
 #define URL_HOST_ROOM 256
 
+/* How to get there. */
 enum url_scheme { URL_NONE = 0, URL_FILE, URL_HTTP, URL_HTTPS, URL_S3 };
 
+/* A URL in parts. */
 struct url {
     enum url_scheme scheme;
     char host[URL_HOST_ROOM]; /* lower case; IPv6 without brackets; the bucket of s3; "" for file */

@@ -4,9 +4,9 @@
 
 #include <stddef.h>
 
-/* A folder where about bytes more bytes can be written by this test: a small tmpfs that only its process
- * sees (as root), or the process's own limit on file sizes. Either makes writes fail as a full disk
- * does. The path is the same at each call; call once per test. */
+/* A folder where about bytes more bytes can be written by this test: a small tmpfs that only its
+ * process sees (as root), or the process's own limit on file sizes. Either makes writes fail as
+ * a full disk does. The path is the same at each call; call once per test. */
 const char *disk_small(size_t bytes);
 
 /* Set the limit that disk_small falls back to: no file may grow over bytes. */

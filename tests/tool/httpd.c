@@ -73,7 +73,7 @@ static void must(bool condition, const char *what)
         test_fail(__FILE__, __LINE__, "httpd: %s: %s", what, strerror(errno));
 }
 
-/* --- objects ------------------------------------------------------------------------------------------- */
+/* --- objects -------------------------------------------------------------------------------- */
 
 static struct object *find(struct httpd_state *s, const char *path)
 {
@@ -105,7 +105,7 @@ static void store(struct httpd_state *s, const char *path, const void *bytes, si
     must(buf_append(&o->bytes, bytes, len) == OK, "no memory");
 }
 
-/* --- bytes in and out ----------------------------------------------------------------------------------- */
+/* --- bytes in and out ----------------------------------------------------------------------- */
 
 static bool send_all(int fd, const void *bytes, size_t len)
 {
@@ -245,7 +245,7 @@ static bool send_answer(const struct connection *c, const struct answer *a)
     return a->fault != HTTPD_SHORT_BODY && a->fault != HTTPD_TRICKLE;
 }
 
-/* --- requests --------------------------------------------------------------------------------------------- */
+/* --- requests ------------------------------------------------------------------------------- */
 
 /* NULL, or the S3 error code that the request deserves. */
 static const char *check_s3(const struct connection *c)
@@ -402,7 +402,7 @@ static void *acceptor_main(void *self)
     }
 }
 
-/* --- what tests call --------------------------------------------------------------------------------------- */
+/* --- what tests call ------------------------------------------------------------------------ */
 
 void httpd_start(struct httpd *d, const struct httpd_config *c)
 {

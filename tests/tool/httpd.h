@@ -7,8 +7,8 @@
  *   ... http://127.0.0.1:<d.port>/photo.jpg answers 503 twice, then the bytes
  *   httpd_stop(&d);
  *
- * GET, HEAD, PUT; keep-alive, Expect: 100-continue, If-None-Match: *. With keys it speaks S3 and refuses
- * a request whose SigV4 signature is not the one that its own implementation arrives at.
+ * GET, HEAD, PUT; keep-alive, Expect: 100-continue, If-None-Match: *. With keys it speaks S3 and
+ * refuses a request whose SigV4 signature is not the one that its own implementation arrives at.
  * Whatever fails in here ends the test. Thread: any. */
 #ifndef ONESTEP_TESTS_TOOL_HTTPD_H
 #define ONESTEP_TESTS_TOOL_HTTPD_H
@@ -19,6 +19,7 @@
 
 #include "common/base/buf.h"
 
+/* What the server asks of its clients. */
 struct httpd_config {
     const char *access_key, *secret_key; /* NULL: requests need no signature */
     const char *session_token;           /* wanted in x-amz-security-token; NULL: none */
@@ -30,6 +31,7 @@ struct httpd {
     int port; /* on 127.0.0.1 */
 };
 
+/* How a server can go wrong. */
 enum httpd_fault_kind {
     HTTPD_NO_FAULT = 0,
     HTTPD_STATUS,     /* answer code with the header header, do nothing else */

@@ -39,8 +39,8 @@ static int nibble(char c)
     return at ? (int)(at - digits) : -1;
 }
 
-/* AWS's UriEncode of text that may be escaped already: unescape, then escape all but A-Z a-z 0-9 - . _ ~
- * and, when keep_slash, "/". */
+/* AWS's UriEncode of text that may be escaped already: unescape, then escape all but A-Z a-z 0-9
+ * - . _ ~ and, when keep_slash, "/". */
 static void add_encoded(struct text *t, const char *text, size_t len, bool keep_slash)
 {
     for (size_t i = 0; i < len; i++) {

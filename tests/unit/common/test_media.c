@@ -1,4 +1,5 @@
-/* Pictures against what Pillow made of them (tests/fixtures/images), and videos against themselves. */
+/* Pictures against what Pillow made of them (tests/fixtures/images), and videos against
+ * themselves. */
 #include "common/media.h"
 
 #include <dirent.h>
@@ -55,10 +56,11 @@ static int each_picture(const char *prefix, bool is_bad, void (*visit)(const cha
     return count;
 }
 
-/* --- decoding ----------------------------------------------------------------------------------------- */
+/* --- decoding ------------------------------------------------------------------------------- */
 
-/* JPEG: libav's inverse DCT is not libjpeg's; measured on 15 photographs: mean 0.045, largest 3. CMYK:
- * libav rounds down where Pillow rounds, so half a step to one step darker. The rest is exact. */
+/* JPEG: libav's inverse DCT is not libjpeg's; measured on 15 photographs: mean 0.045, largest 3.
+ * CMYK: libav rounds down where Pillow rounds, so half a step to one step darker. The rest is
+ * exact. */
 static void tolerance(const char *name, double *mean, int *max)
 {
     *mean = has_suffix(name, "cmyk.jpg") || has_suffix(name, "cmyk.tif") ? 1.2
@@ -250,8 +252,8 @@ static bool may_end_early(const char *name)
     return has_suffix(name, ".bmp") || has_suffix(name, ".tif") || has_suffix(name, ".gif");
 }
 
-/* A file that ends early is never a picture, wherever it ends. The bytes lie at the end of a block of
- * their own, so that the address sanitizer sees a read behind them. */
+/* A file that ends early is never a picture, wherever it ends. The bytes lie at the end of a
+ * block of their own, so that the address sanitizer sees a read behind them. */
 static void cut_everywhere(const char *name)
 {
     struct buf file = { 0 };
@@ -307,7 +309,7 @@ TEST(damage_is_survived)
     EXPECT(each_picture("", false, damage) > 40);
 }
 
-/* --- PNG ------------------------------------------------------------------------------------------------ */
+/* --- PNG ------------------------------------------------------------------------------------ */
 
 static uint8_t *noise(int width_px, int height_px)
 {
@@ -365,7 +367,7 @@ TEST(a_png_on_a_full_disk_says_so)
     free(rgb);
 }
 
-/* --- video ------------------------------------------------------------------------------------------------ */
+/* --- video ---------------------------------------------------------------------------------- */
 
 /* Smooth and moving, as frames of a clip are. */
 static void paint(uint8_t *rgb, int w, int h, int frame)
@@ -533,7 +535,8 @@ TEST(a_video_in_a_missing_folder_says_so)
     EXPECT_MESSAGE("no/such/folder/v.mp4");
 }
 
-/* Noise does not compress: the disk fills up while frames are written, or at the latest at the end. */
+/* Noise does not compress: the disk fills up while frames are written, or at the latest at the
+ * end. */
 TEST(a_video_on_a_full_disk_says_so)
 {
     char path[512];

@@ -1,0 +1,294 @@
+#include "common/fetch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/base/file.h"
+#include "tests/tool/httpd.h"
+#include "tests/tool/test.h"
+
+static char tmp[256]; /* the test's directory; in/ is the input_root, out/ is not */
+
+static const char *at(const char *name)
+{
+    static char path[8][512];
+    static int next;
+
+    next = (next + 1) % 8;
+    snprintf(path[next], sizeof(path[next]), "%s/%s", tmp, name);
+    return path[next];
+}
+
+static void put(const char *name, const char *text)
+{
+    EXPECT_OK(file_write_atomic(at(name), text, strlen(text)));
+}
+
+static void open_files(struct fetch *f, const char *root)
+{
+    const struct fetch_config c = { .input_root = root, .max_bytes = 1000 };
+
+    snprintf(tmp, sizeof(tmp), "%s", test_tmpdir());
+    EXPECT_OK(file_make_dirs(at("in/deep/er")));
+    EXPECT_OK(file_make_dirs(at("out")));
+    EXPECT_OK(file_make_dirs(at("in-not")));
+    put("in/a b.jpg", "photo");
+    put("in/deep/er/x", "deep");
+    put("out/secret", "secret");
+    put("in-not/secret", "secret");
+    EXPECT_OK(fetch_open(f, &c));
+}
+
+static status get_path(struct fetch *f, const char *path, struct buf *out)
+{
+    char url[1024];
+
+    EXPECT_OK(url_from_path(path, url, sizeof(url)));
+    buf_reset(out);
+    return fetch_get(f, url, out);
+}
+
+static void expect_file(struct fetch *f, const char *path, const char *text)
+{
+    struct buf out = { 0 };
+
+    EXPECT_OK(get_path(f, path, &out));
+    EXPECT_TEXT(out.data, text);
+    buf_free(&out);
+}
+
+static void expect_refusal(struct fetch *f, const char *path, status code, const char *says)
+{
+    struct buf out = { 0 };
+
+    EXPECT_STATUS(get_path(f, path, &out), code);
+    EXPECT_MESSAGE(says);
+    EXPECT_INT(out.len, 0);
+    buf_free(&out);
+}
+
+TEST(files_below_input_root_are_read)
+{
+    struct fetch f;
+    char root[512];
+
+    snprintf(root, sizeof(root), "%s/in/", test_tmpdir());
+    open_files(&f, root);
+    expect_file(&f, at("in/a b.jpg"), "photo");
+    expect_file(&f, at("in/deep/er/x"), "deep");
+    expect_file(&f, at("in//deep/../a b.jpg"), "photo");
+    EXPECT_INT(symlink("deep/er/x", at("in/link")), 0);
+    expect_file(&f, at("in/link"), "deep");
+    expect_refusal(&f, at("in/none.jpg"), ERR_NOTFOUND, "in/none.jpg");
+    expect_refusal(&f, at("in/deep"), ERR_BADARG, "not a regular file");
+    EXPECT_INT(mkfifo(at("in/pipe"), 0600), 0);
+    expect_refusal(&f, at("in/pipe"), ERR_BADARG, "not a regular file");
+    fetch_close(&f);
+}
+
+TEST(files_outside_input_root_are_not)
+{
+    struct fetch f;
+    char root[512];
+
+    snprintf(root, sizeof(root), "%s/in", test_tmpdir());
+    open_files(&f, root);
+    expect_refusal(&f, "/etc/passwd", ERR_BADARG, "outside the worker's input_root");
+    expect_refusal(&f, at("out/secret"), ERR_BADARG, "outside");
+    expect_refusal(&f, at("in-not/secret"), ERR_BADARG, "outside");
+    expect_refusal(&f, at("in/../out/secret"), ERR_BADARG, "outside");
+    expect_refusal(&f, at("in/deep/../../out/secret"), ERR_BADARG, "outside");
+    expect_refusal(&f, at("in"), ERR_BADARG, "outside");
+    EXPECT_INT(symlink("../out/secret", at("in/escape")), 0);
+    expect_refusal(&f, at("in/escape"), ERR_BADARG, "outside");
+    EXPECT_INT(symlink("/etc", at("in/etc")), 0);
+    expect_refusal(&f, at("in/etc/passwd"), ERR_BADARG, "outside");
+    EXPECT_INT(symlink("/proc/self/root", at("in/magic")), 0);
+    expect_refusal(&f, at("in/magic/etc/passwd"), ERR_BADARG, "outside");
+    fetch_close(&f);
+}
+
+/* The root may be named through a link, and files by either name. */
+TEST(input_root_may_be_a_link)
+{
+    struct fetch f;
+    char root[512];
+
+    snprintf(root, sizeof(root), "%s/linked", test_tmpdir());
+    EXPECT_INT(symlink("in", root), 0);
+    snprintf(tmp, sizeof(tmp), "%s", test_tmpdir());
+    EXPECT_OK(file_make_dirs(at("in")));
+    open_files(&f, root);
+    expect_file(&f, at("linked/a b.jpg"), "photo");
+    expect_file(&f, at("in/a b.jpg"), "photo");
+    fetch_close(&f);
+}
+
+TEST(without_input_root_no_file_is_read)
+{
+    struct fetch f;
+    struct fetch_config c = { .input_root = "no/such/folder" };
+
+    open_files(&f, "");
+    expect_refusal(&f, at("in/a b.jpg"), ERR_BADARG, "this worker reads no files");
+    fetch_close(&f);
+    EXPECT_STATUS(fetch_open(&f, &c), ERR_NOTFOUND);
+    EXPECT_MESSAGE("input_root: no/such/folder");
+    fetch_close(&f);
+}
+
+TEST(a_root_of_everything_and_relative_urls_work)
+{
+    struct fetch f;
+    struct buf out = { 0 };
+
+    open_files(&f, "/");
+    expect_file(&f, at("in/a b.jpg"), "photo");
+    fetch_close(&f);
+    open_files(&f, ".");
+    EXPECT_STATUS(fetch_get(&f, "file://./Makefile", &out), ERR_BADARG); /* over 1000 bytes */
+    EXPECT_MESSAGE("more than 1000 bytes");
+    EXPECT_OK(fetch_get(&f, "file://./.gitignore", &out));
+    EXPECT(out.len > 0);
+    buf_free(&out);
+    fetch_close(&f);
+}
+
+TEST(a_file_may_be_as_large_as_the_limit)
+{
+    struct fetch f;
+    char bytes[1002];
+
+    memset(bytes, 'x', sizeof(bytes));
+    bytes[1001] = '\0';
+    open_files(&f, test_tmpdir());
+    put("in/large", bytes);
+    expect_refusal(&f, at("in/large"), ERR_BADARG, "more than 1000 bytes");
+    bytes[1000] = '\0';
+    put("in/large", bytes);
+    expect_file(&f, at("in/large"), bytes);
+    fetch_close(&f);
+}
+
+/* A buffer with a lower ceiling and something in it. */
+TEST(bytes_are_appended_and_the_ceiling_is_raised)
+{
+    struct fetch f;
+    struct buf out = { .max_bytes = 4 };
+    char url[600];
+
+    open_files(&f, test_tmpdir());
+    EXPECT_OK(buf_append(&out, "abc", 3));
+    EXPECT_OK(url_from_path(at("in/a b.jpg"), url, sizeof(url)));
+    EXPECT_OK(fetch_get(&f, url, &out));
+    EXPECT_TEXT(out.data, "abcphoto");
+    buf_free(&out);
+    fetch_close(&f);
+}
+
+static status get_from(struct fetch *f, const struct httpd *d, const char *path, struct buf *out)
+{
+    char url[256];
+
+    snprintf(url, sizeof(url), "http://127.0.0.1:%d%s", d->port, path);
+    buf_reset(out);
+    return fetch_get(f, url, out);
+}
+
+TEST(http_inputs_are_fetched_with_retries_and_redirects)
+{
+    const struct fetch_config c = { .allow_private_hosts = true, .max_bytes = 1000 };
+    struct httpd d;
+    struct fetch f;
+    struct buf out = { 0 };
+    char big[1001] = { 0 };
+
+    httpd_start(&d, &(struct httpd_config){ 0 });
+    httpd_store(&d, "/photo.jpg", "photo", 5);
+    httpd_store(&d, "/big", big, sizeof(big));
+    httpd_redirect(&d, "/moved", "/photo.jpg");
+    EXPECT_OK(fetch_open(&f, &c));
+    httpd_fault(&d, &(struct httpd_fault){ .kind = HTTPD_SHORT_BODY, .count = 1 });
+    EXPECT_OK(get_from(&f, &d, "/moved", &out));
+    EXPECT_TEXT(out.data, "photo");
+    EXPECT_STATUS(get_from(&f, &d, "/none", &out), ERR_NOTFOUND);
+    EXPECT_MESSAGE("/none: GET answered 404");
+    EXPECT_STATUS(get_from(&f, &d, "/big", &out), ERR_BADARG);
+    EXPECT_MESSAGE("more than 1000 bytes");
+    httpd_fault(&d, &(struct httpd_fault){ .kind = HTTPD_STATUS, .code = 403 });
+    EXPECT_STATUS(get_from(&f, &d, "/photo.jpg", &out), ERR_BADARG);
+    EXPECT_MESSAGE("access denied");
+    EXPECT_INT(out.len, 0);
+    buf_free(&out);
+    fetch_close(&f);
+    httpd_stop(&d);
+}
+
+TEST(private_hosts_are_refused_unless_allowed)
+{
+    struct httpd d;
+    struct fetch f;
+    struct buf out = { 0 };
+
+    httpd_start(&d, &(struct httpd_config){ 0 });
+    httpd_store(&d, "/x", "x", 1);
+    EXPECT_OK(fetch_open(&f, &(struct fetch_config){ 0 }));
+    EXPECT_STATUS(get_from(&f, &d, "/x", &out), ERR_BADARG);
+    EXPECT_MESSAGE("allow_private_hosts");
+    EXPECT_INT(httpd_requests(&d), 0);
+    buf_free(&out);
+    fetch_close(&f);
+    httpd_stop(&d);
+}
+
+/* The endpoint is the operator's word: it may be on this machine although strangers' hosts may
+ * not. */
+TEST(s3_inputs_are_fetched_with_a_signature)
+{
+    struct httpd d;
+    struct fetch f;
+    struct buf out = { 0 };
+    char endpoint[64], head[4096];
+    struct fetch_config c = { .s3 = { .endpoint = endpoint,
+                                      .path_style = true,
+                                      .access_key = "AKID",
+                                      .secret_key = "secret",
+                                      .session_token = "token" } };
+
+    httpd_start(&d, &(struct httpd_config){
+                        .access_key = "AKID", .secret_key = "secret", .session_token = "token" });
+    httpd_store(&d, "/photos/run%3D7/a%20b.jpg", "photo", 5);
+    snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%d", d.port);
+    EXPECT_OK(fetch_open(&f, &c));
+    EXPECT_OK(fetch_get(&f, "s3://photos/run=7/a%20b.jpg", &out));
+    EXPECT_TEXT(out.data, "photo");
+    httpd_last_head(&d, head, sizeof(head));
+    EXPECT(strstr(head, "AWS4-HMAC-SHA256") && !strstr(head, "secret"));
+    EXPECT_STATUS(fetch_get(&f, "s3://photos/none", &out), ERR_NOTFOUND);
+    EXPECT_STATUS(fetch_get(&f, "s3://photos", &out), ERR_BADARG);
+    EXPECT_MESSAGE("no key");
+    EXPECT_STATUS(fetch_get(&f, "s3://Photos/x", &out), ERR_BADARG);
+    buf_free(&out);
+    fetch_close(&f);
+    httpd_stop(&d);
+}
+
+TEST(a_set_flag_cancels)
+{
+    const struct fetch_config c = { .allow_private_hosts = true };
+    struct httpd d;
+    struct fetch f;
+    struct buf out = { 0 };
+    atomic_bool cancel = true;
+
+    httpd_start(&d, &(struct httpd_config){ 0 });
+    EXPECT_OK(fetch_open(&f, &c));
+    f.cancel = &cancel;
+    EXPECT_STATUS(get_from(&f, &d, "/x", &out), ERR_CANCELLED);
+    buf_free(&out);
+    fetch_close(&f);
+    httpd_stop(&d);
+}

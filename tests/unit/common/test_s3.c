@@ -1,0 +1,120 @@
+#include "common/s3.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/file.h"
+#include "tests/tool/test.h"
+
+static const char *address(const struct s3_config *c, const char *bucket, const char *key)
+{
+    static char text[URL_ROOM];
+    struct s3 s;
+
+    EXPECT_OK(s3_open(&s, c));
+    EXPECT_OK(s3_address(&s, bucket, key, text, sizeof(text)));
+    s3_close(&s);
+    return text;
+}
+
+TEST(objects_have_addresses)
+{
+    struct s3_config c = { 0 };
+
+    EXPECT_TEXT(address(&c, "clips", "a/b.mp4"),
+                "https://clips.s3.us-east-1.amazonaws.com/a/b.mp4");
+    c.region = "eu-west-3";
+    EXPECT_TEXT(address(&c, "clips", "k"), "https://clips.s3.eu-west-3.amazonaws.com/k");
+    c.endpoint = "http://minio.lan:9000";
+    EXPECT_TEXT(address(&c, "clips", "k"), "http://clips.minio.lan:9000/k");
+    c.path_style = true;
+    EXPECT_TEXT(address(&c, "clips", "run=7/a b"), "http://minio.lan:9000/clips/run%3D7/a%20b");
+    c.endpoint = "http://[::1]:9000/";
+    EXPECT_TEXT(address(&c, "clips", "k"), "http://[::1]:9000/clips/k");
+}
+
+TEST(bad_settings_are_named)
+{
+    static const struct {
+        struct s3_config c;
+        const char *says;
+    } rows[] = {
+        { { .endpoint = "minio.lan" }, "not a URL" },
+        { { .endpoint = "file:///x" }, "s3_endpoint" },
+        { { .endpoint = "http://h/path" }, "no path" },
+        { { .access_key = "a" }, "AWS_SECRET_ACCESS_KEY" },
+        { { .secret_key = "b" }, "AWS_ACCESS_KEY_ID" },
+        { { .region = "eu west" }, "s3_region" },
+    };
+    struct s3_config by_address = { .endpoint = "http://127.0.0.1:9000" };
+    struct s3 s;
+    char text[URL_ROOM];
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        EXPECT_STATUS(s3_open(&s, &rows[i].c), ERR_BADARG);
+        EXPECT_MESSAGE(rows[i].says);
+    }
+    EXPECT_OK(s3_open(&s, &by_address));
+    EXPECT_STATUS(s3_address(&s, "clips", "k", text, sizeof(text)), ERR_BADARG);
+    EXPECT_MESSAGE("s3_path_style");
+    EXPECT_STATUS(s3_address(&s, "Clips", "k", text, sizeof(text)), ERR_BADARG);
+    EXPECT_MESSAGE("not a bucket");
+}
+
+TEST(buckets_have_rules)
+{
+    static const char *const good[] = { "abc", "a.b-c", "0a9", "clips-2026.example.com" };
+    static const char *const bad[] = {
+        "",
+        "ab",
+        "-ab",
+        "ab-",
+        ".ab",
+        "ab.",
+        "a..b",
+        "a.-b",
+        "a-.b",
+        "Abc",
+        "a_b",
+        "a/b",
+        "a b",
+        "a123456789012345678901234567890123456789012345678901234567890"
+        "12345"
+    };
+
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+        EXPECT(s3_is_bucket(good[i]));
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        EXPECT(!s3_is_bucket(bad[i]));
+}
+
+TEST(credentials_come_from_the_file_when_none_are_given)
+{
+    char path[512];
+    const char *text = "# mine\n[other]\naws_access_key_id = WRONG\naws_secret_access_key = WRONG\n"
+                       "[default]\r\naws_access_key_id=AKID\naws_secret_access_key = s/cr=t+ \n"
+                       "aws_session_token = tok\nregion = x\n[last]\naws_access_key_id = WRONG\n";
+    struct s3_config c = { .credentials_file = path };
+    struct s3 s;
+
+    snprintf(path, sizeof(path), "%s/credentials", test_tmpdir());
+    EXPECT_STATUS(s3_open(&s, &c), ERR_NOTFOUND);
+    EXPECT_OK(file_write_atomic(path, text, strlen(text)));
+    EXPECT_OK(s3_open(&s, &c));
+    EXPECT_TEXT(s.access_key, "AKID");
+    EXPECT_TEXT(s.secret_key, "s/cr=t+");
+    EXPECT_TEXT(s.token, "tok");
+    s3_close(&s);
+    EXPECT(s.secret_key[0] == '\0');
+    c.access_key = "MINE";
+    c.secret_key = "key";
+    EXPECT_OK(s3_open(&s, &c));
+    EXPECT_TEXT(s.access_key, "MINE");
+    EXPECT_TEXT(s.token, "");
+    EXPECT_OK(file_write_atomic(path, "[default]\naws_access_key_id = A\n", 32));
+    c.access_key = c.secret_key = NULL;
+    EXPECT_STATUS(s3_open(&s, &c), ERR_CORRUPT);
+    EXPECT_MESSAGE("credentials: no aws_access_key_id");
+    EXPECT_OK(file_write_atomic(path, "", 0));
+    EXPECT_STATUS(s3_open(&s, &c), ERR_CORRUPT);
+}
