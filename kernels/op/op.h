@@ -2,8 +2,8 @@
  *
  * A model is a list of op_* calls. Each op that makes a tensor takes it from dev->act; callers give
  * memory back with arena_mark / arena_release.
- * CAREFUL: y->data is read. NULL (a zeroed y): y is taken from the arena. Otherwise y is a tensor of
- * the result's shape that exists, and the op writes there; what y may alias is said in kern.h.
+ * CAREFUL: y->data is read. NULL (a zeroed y): y is taken from the arena. Otherwise y is a tensor
+ * of the result's shape that exists, and the op writes there; kern.h says what y may alias.
  * Shapes that disagree are a bug in model code: CHECK. Sizes from outside (config, weights, job)
  * were validated before. Errors of every op: ERR_NOMEM when the arena is full, ERR_DEVICE,
  * ERR_CANCELLED once *dev->cancel is true (a job is stopped between kernels).

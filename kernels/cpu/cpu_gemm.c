@@ -1,0 +1,132 @@
+/* DESIGN: one matrix product under linear layers and all convolutions.
+ *
+ * Weights [n][k] are packed into panels of two vectors of columns, [panel][k][2 lanes], as many
+ * panels at a time as fit the shared scratch. Packing reads each weight once per call: against the
+ * work that a weight does, once per row of A, that is little, and nothing has to be kept, found
+ * again or thrown away. Then tasks of (rows x panels) go through A in blocks of CPU_DEPTH columns:
+ * the block is gathered by the layer's own function, which is where a convolution pads, strides
+ * and resamples, and multiplied with each panel. Sums stay in the thread's scratch until the last
+ * block; then the epilogue writes y, once.
+ *
+ * CAREFUL: every sum is one chain over k in rising order. Tiles, tasks and passes cut rows and
+ * columns only, so that results do not depend on threads or on the other rows. */
+#include "kernels/cpu/cpu_priv.h"
+
+/* Largest task; A's block and the sums together take 0.4 MB of a thread's second-level cache. */
+#define TASK_ROWS 192
+#define TASK_COLUMNS 256
+_Static_assert(TASK_ROWS *(CPU_PITCH + TASK_COLUMNS) <= CPU_WORKER_FLOATS,
+               "a task fits its scratch");
+
+/* One pass over A with the panels that are packed. */
+struct pass {
+    struct cpu_ctx *ctx;
+    const struct cpu_gemm *g;
+    float *packed;          /* [panels][k][2 lanes] */
+    int64_t panel0, panels; /* of y */
+    int64_t rows_step;      /* rows of a task */
+    int64_t panels_step;    /* panels of a task */
+    int64_t row_parts;      /* tasks one below the other */
+};
+
+static void pack_half(const struct pass *p, float *dst, int64_t first, int64_t count)
+{
+    int64_t k = p->g->k;
+
+    p->ctx->isa->pack(dst, p->g->weight + (count > 0 ? first * k : 0), k, count, k);
+}
+
+static void pack_task(void *arg, int64_t task, int worker)
+{
+    const struct pass *p = arg;
+    int64_t lanes = p->ctx->isa->lanes, n = p->g->e.n;
+    float *dst = p->packed + task * p->g->k * 2 * lanes;
+
+    (void)worker;
+    if (p->g->e.gate) {
+        int64_t first = (p->panel0 + task) * lanes;
+
+        pack_half(p, dst, first, n - first);
+        pack_half(p, dst + lanes, n + first, n - first);
+    } else {
+        int64_t first = (p->panel0 + task) * 2 * lanes;
+
+        pack_half(p, dst, first, n - first);
+        pack_half(p, dst + lanes, first + lanes, n - first - lanes);
+    }
+}
+
+static void product_task(void *arg, int64_t task, int worker)
+{
+    const struct pass *p = arg;
+    const struct cpu_gemm *g = p->g;
+    const struct cpu_isa *isa = p->ctx->isa;
+    int64_t width = 2 * isa->lanes, pitch = p->panels_step * width;
+    int64_t first = task / p->row_parts * p->panels_step;
+    int64_t panels = cpu_min(p->panels - first, p->panels_step);
+    struct cpu_block at = { .m0 = task % p->row_parts * p->rows_step };
+    float *block = cpu_worker(p->ctx, worker), *sums = block + TASK_ROWS * CPU_PITCH;
+
+    at.rows = cpu_min(g->m - at.m0, p->rows_step);
+    for (at.k0 = 0; at.k0 < g->k; at.k0 += CPU_DEPTH) {
+        at.depth = cpu_min(g->k - at.k0, CPU_DEPTH);
+        g->fill(g->source, &at, block);
+        for (int64_t i = 0; i < panels; i++)
+            isa->tile(&(struct cpu_tile){ .a = block,
+                                          .b = p->packed + ((first + i) * g->k + at.k0) * width,
+                                          .c = sums + i * width,
+                                          .c_pitch = pitch,
+                                          .rows = at.rows,
+                                          .depth = at.depth,
+                                          .is_sum = at.k0 > 0 });
+    }
+    isa->finish(&g->e, &(struct cpu_sums){ .sums = sums,
+                                           .pitch = pitch,
+                                           .m0 = at.m0,
+                                           .rows = at.rows,
+                                           .panel0 = p->panel0 + first,
+                                           .panels = panels });
+}
+
+/* Cut the pass into tasks: large ones, but a few for each thread. */
+static void cut_tasks(struct pass *p)
+{
+    const struct cpu_isa *isa = p->ctx->isa;
+    int64_t wanted = 3 * cpu_pool_threads(p->ctx->pool), least = 2;
+
+    p->panels_step = cpu_min(p->panels, TASK_COLUMNS / (2 * isa->lanes));
+    p->rows_step = cpu_min(p->g->m, TASK_ROWS);
+    while (p->panels_step > least &&
+           cpu_parts(p->panels, p->panels_step) * cpu_parts(p->g->m, p->rows_step) < wanted)
+        p->panels_step = cpu_parts(p->panels_step, 2);
+    while (p->rows_step > 2 * isa->rows &&
+           cpu_parts(p->panels, p->panels_step) * cpu_parts(p->g->m, p->rows_step) < wanted)
+        p->rows_step = cpu_parts(p->rows_step, 2 * isa->rows) * isa->rows;
+    p->row_parts = cpu_parts(p->g->m, p->rows_step);
+}
+
+status cpu_gemm_run(struct cpu_ctx *ctx, const struct cpu_gemm *g)
+{
+    int64_t columns = g->e.gate ? ctx->isa->lanes : 2 * ctx->isa->lanes; /* of y, in a panel */
+    int64_t panel_floats = g->k * 2 * ctx->isa->lanes, total = cpu_parts(g->e.n, columns);
+    int64_t fits = ctx->shared_n / panel_floats;
+    struct pass p = { .ctx = ctx, .g = g };
+    status st;
+
+    if (fits < 1)
+        fits = 1;
+    st = cpu_shared(ctx, cpu_min(fits, total) * panel_floats, &p.packed);
+    if (st != OK)
+        return st;
+    for (p.panel0 = 0; p.panel0 < total; p.panel0 += fits) {
+        double weights;
+
+        p.panels = cpu_min(total - p.panel0, fits);
+        weights = (double)(p.panels * panel_floats);
+        cut_tasks(&p);
+        cpu_run(ctx, weights, p.panels, pack_task, &p);
+        cpu_run(ctx, 2 * weights * (double)g->m, p.row_parts * cpu_parts(p.panels, p.panels_step),
+                product_task, &p);
+    }
+    return OK;
+}

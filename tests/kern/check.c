@@ -1,0 +1,325 @@
+#include "tests/kern/check.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/tool/test.h"
+
+#define GUARD 64 /* floats on each side: wider than any vector or tile row */
+
+/* A NaN that no arithmetic makes. */
+#define POISON_BITS 0x7fb0150bu
+
+static float poison(void)
+{
+    uint32_t bits = POISON_BITS;
+    float f;
+
+    memcpy(&f, &bits, sizeof(f));
+    return f;
+}
+
+static bool same_bits(float a, float b)
+{
+    return memcmp(&a, &b, sizeof(a)) == 0;
+}
+
+const char *check_isa_name(int isa)
+{
+    static const char *const names[] = { "auto", "plain", "avx2", "avx512" };
+
+    return names[isa];
+}
+
+void check_rig_open(struct check_rig *rig, const struct kern_table *table)
+{
+    struct kern_config config = { .threads = 1 };
+
+    *rig = (struct check_rig){ .table = table };
+    EXPECT_OK(kern_ref.open(&rig->ref, &config));
+    for (config.isa = KERN_ISA_PLAIN; config.isa <= KERN_ISA_AVX512; config.isa++) {
+        for (config.threads = 1; config.threads <= CHECK_THREADS_MAX; config.threads++) {
+            struct kern_ctx **ctx = &rig->ctx[config.isa][config.threads];
+
+            EXPECT_OK(table->open(ctx, &config));
+            if (strstr(kern_describe(*ctx), check_isa_name(config.isa)))
+                continue;
+            table->close(*ctx); /* this machine hasn't got it */
+            *ctx = NULL;
+        }
+    }
+}
+
+void check_rig_close(struct check_rig *rig)
+{
+    for (int isa = 0; isa <= KERN_ISA_AVX512; isa++) {
+        for (int threads = 0; threads <= CHECK_THREADS_MAX; threads++)
+            rig->table->close(rig->ctx[isa][threads]);
+    }
+    kern_ref.close(rig->ref);
+}
+
+static struct check_array *take(struct check *c, int64_t n, bool is_output)
+{
+    struct check_array *a = &c->arrays[c->count++];
+
+    EXPECT(c->count <= CHECK_ARRAYS_MAX);
+    *a = (struct check_array){ .n = n, .is_output = is_output };
+    a->block = malloc((size_t)(n + 2 * GUARD) * sizeof(float));
+    a->start = malloc((size_t)n * sizeof(float));
+    a->want = malloc((size_t)n * sizeof(float));
+    EXPECT(a->block && a->start && a->want);
+    for (int64_t i = 0; i < n + 2 * GUARD; i++)
+        a->block[i] = poison();
+    a->data = a->block + GUARD;
+    return a;
+}
+
+static float *take_normal(struct check *c, int64_t n, bool is_output)
+{
+    struct check_array *a = take(c, n, is_output);
+
+    for (int64_t i = 0; i < n; i++)
+        a->data[i] = a->start[i] = (float)test_normal();
+    return a->data;
+}
+
+float *check_input(struct check *c, int64_t n)
+{
+    return take_normal(c, n, false);
+}
+
+float *check_in_out(struct check *c, int64_t n)
+{
+    return take_normal(c, n, true);
+}
+
+float *check_output(struct check *c, int64_t n)
+{
+    struct check_array *a = take(c, n, true);
+
+    for (int64_t i = 0; i < n; i++)
+        a->start[i] = poison();
+    return a->data;
+}
+
+void check_free(struct check *c)
+{
+    for (int i = 0; i < c->count; i++) {
+        free(c->arrays[i].block);
+        free(c->arrays[i].start);
+        free(c->arrays[i].want);
+    }
+    *c = (struct check){ 0 };
+}
+
+/* --- one run
+ * ------------------------------------------------------------------------------------ */
+
+PRINTF_LIKE(2, 3) static bool wrong(struct check *c, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(c->verdict, sizeof(c->verdict), fmt, args);
+    va_end(args);
+    return false;
+}
+
+/* The case may change `start` of an input after taking it; that counts. */
+static void restart(struct check *c)
+{
+    for (int i = 0; i < c->count; i++)
+        memcpy(c->arrays[i].data, c->arrays[i].start, (size_t)c->arrays[i].n * sizeof(float));
+}
+
+static bool is_guarded(struct check *c, int index)
+{
+    const struct check_array *a = &c->arrays[index];
+
+    for (int i = 0; i < GUARD; i++) {
+        if (!same_bits(a->block[i], poison()))
+            return wrong(c, "array %d: wrote %d elements before its start", index, GUARD - i);
+        if (!same_bits(a->data[a->n + i], poison()))
+            return wrong(c, "array %d: wrote element %lld of %lld", index, (long long)(a->n + i),
+                         (long long)a->n);
+    }
+    for (int64_t i = 0; !a->is_output && i < a->n; i++) {
+        if (!same_bits(a->data[i], a->start[i]))
+            return wrong(c, "array %d: changed element %lld of an input", index, (long long)i);
+    }
+    return true;
+}
+
+/* Compare an output with what the reference wrote. */
+static bool is_near(struct check *c, int index)
+{
+    const struct check_array *a = &c->arrays[index];
+    double difference = 0, size = 0;
+
+    for (int64_t i = 0; i < a->n; i++) {
+        double want = a->want[i], got = a->data[i];
+
+        if (same_bits(a->want[i], poison())) { /* the reference did not write it */
+            if (!same_bits(a->data[i], poison()))
+                return wrong(c, "array %d: element %lld is not for writing", index, (long long)i);
+            continue;
+        }
+        if (!(fabs(got - want) <= c->tol.absolute + c->tol.relative * fabs(want)))
+            return wrong(c, "array %d: element %lld is %.9g, reference %.9g", index, (long long)i,
+                         got, want);
+        difference += (got - want) * (got - want);
+        size += want * want;
+    }
+    /* The absolute part is for results of few elements, which may all happen to be small. */
+    if (!(sqrt(difference) <= c->tol.whole * sqrt(size) + c->tol.absolute))
+        return wrong(c, "array %d: relative L2 distance %.3g, limit %.3g", index,
+                     sqrt(difference / size), c->tol.whole);
+    return true;
+}
+
+/* Run and compare; every array is as the table left it afterwards. */
+static bool run(struct check *c, const struct kern_table *table, struct kern_ctx *ctx)
+{
+    status st;
+
+    restart(c);
+    st = c->call(table, ctx, c->args);
+    if (st != OK)
+        return wrong(c, "status %s: %s", status_name(st), status_message());
+    for (int i = 0; i < c->count; i++) {
+        if (!is_guarded(c, i))
+            return false;
+    }
+    return true;
+}
+
+static bool run_and_compare(struct check *c, const struct check_rig *rig, int isa, int threads)
+{
+    if (!run(c, rig->table, rig->ctx[isa][threads]))
+        return false;
+    for (int i = 0; i < c->count; i++) {
+        if (c->arrays[i].is_output && !is_near(c, i))
+            return false;
+    }
+    return true;
+}
+
+/* Keep the outputs of the run with one thread, or compare with them. */
+static bool same_as_one_thread(struct check *c, int threads, float *kept[])
+{
+    for (int i = 0; i < c->count; i++) {
+        size_t bytes = (size_t)c->arrays[i].n * sizeof(float);
+
+        if (!c->arrays[i].is_output)
+            continue;
+        if (threads == 1)
+            memcpy(kept[i], c->arrays[i].data, bytes);
+        else if (memcmp(kept[i], c->arrays[i].data, bytes) != 0)
+            return wrong(c, "array %d: other bits than with one thread", i);
+    }
+    return true;
+}
+
+static bool all_runs(struct check *c, const struct check_rig *rig, float *kept[], char *where,
+                     size_t room)
+{
+    snprintf(where, room, "reference");
+    if (!run(c, &kern_ref, rig->ref))
+        return false;
+    for (int i = 0; i < c->count; i++)
+        memcpy(c->arrays[i].want, c->arrays[i].data, (size_t)c->arrays[i].n * sizeof(float));
+    for (int isa = KERN_ISA_PLAIN; isa <= KERN_ISA_AVX512; isa++) {
+        for (int threads = 1; rig->ctx[isa][1] && threads <= CHECK_THREADS_MAX; threads++) {
+            snprintf(where, room, "%s, %d threads", check_isa_name(isa), threads);
+            if (!run_and_compare(c, rig, isa, threads) || !same_as_one_thread(c, threads, kept))
+                return false;
+        }
+    }
+    return true;
+}
+
+const char *check_verdict(struct check *c, const struct check_rig *rig)
+{
+    float *kept[CHECK_ARRAYS_MAX];
+    char where[48], sentence[200];
+    bool is_right;
+
+    for (int i = 0; i < c->count; i++) {
+        kept[i] = malloc((size_t)c->arrays[i].n * sizeof(float));
+        EXPECT(kept[i]);
+    }
+    is_right = all_runs(c, rig, kept, where, sizeof(where));
+    for (int i = 0; i < c->count; i++)
+        free(kept[i]);
+    if (is_right)
+        return NULL;
+    memcpy(sentence, c->verdict, sizeof(sentence));
+    snprintf(c->verdict, sizeof(c->verdict), "%s: %.*s; %s", where, (int)sizeof(sentence) - 1,
+             sentence, c->shape);
+    return c->verdict;
+}
+
+void check_case(struct check *c, const struct check_rig *rig)
+{
+    const char *verdict = check_verdict(c, rig);
+
+    if (verdict)
+        test_fail(__FILE__, __LINE__, "%s", verdict);
+    check_free(c);
+}
+
+void check_same_bits(struct check *c, const struct check_rig *rig, const void *whole,
+                     const void *part, const float *at, int64_t n)
+{
+    float *kept = malloc((size_t)n * sizeof(float));
+
+    EXPECT(kept);
+    for (int isa = KERN_ISA_PLAIN; isa <= KERN_ISA_AVX512; isa++) {
+        if (!rig->ctx[isa][1])
+            continue;
+        restart(c);
+        EXPECT_OK(c->call(rig->table, rig->ctx[isa][2], whole));
+        memcpy(kept, at, (size_t)n * sizeof(float));
+        restart(c);
+        EXPECT_OK(c->call(rig->table, rig->ctx[isa][1], part));
+        if (memcmp(kept, at, (size_t)n * sizeof(float)) != 0)
+            test_fail(__FILE__, __LINE__, "%s: a frame depends on the others in its batch; %s",
+                      check_isa_name(isa), c->shape);
+    }
+    free(kept);
+}
+
+/* --- small things
+ * ------------------------------------------------------------------------------- */
+
+struct tensor check_tensor(float *data, int64_t n, int64_t h, int64_t w, int64_t c)
+{
+    return (struct tensor){ .data = data, .dtype = KERN_F32, .n = n, .h = h, .w = w, .c = c };
+}
+
+int64_t check_pick(const int64_t *sizes, int count)
+{
+    return sizes[test_random() % (uint64_t)count];
+}
+
+bool check_coin(void)
+{
+    return test_random() % 2;
+}
+
+struct check_tolerance check_sum_tolerance(int64_t terms, double scale)
+{
+    /* After t products the sum is about sqrt(t) scale, and rounding it adds an error of
+     * 2^-24 sqrt(t) scale / sqrt(3); the errors of all terms together are 0.41 * 2^-24 terms scale.
+     * Eight times that for the worst element of a million; more where the sum itself came out large,
+     * because its way there was larger than usual; and a few roundings of what follows. */
+    double typical = 0.41 * ldexp(1, -24) * (double)terms * scale;
+
+    return (struct check_tolerance){ .absolute = 8 * typical + 1e-6 * scale,
+                                     .relative = 2e-7 * sqrt((double)terms) + 5e-7,
+                                     .whole = 4e-8 * sqrt((double)terms) + 5e-7 };
+}
