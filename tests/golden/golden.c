@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Activations of the largest case. */
+/* Activations of the largest case; also values of the test itself. */
 #define ACT_BYTES ((size_t)256 << 20)
 
 static void open_path(struct safetensors *s, const char *name)
@@ -14,6 +14,17 @@ static void open_path(struct safetensors *s, const char *name)
 
     snprintf(path, sizeof(path), "tests/golden/%s.safetensors", name);
     EXPECT_OK(safetensors_open(s, path));
+}
+
+void *golden_memory(size_t bytes)
+{
+    static struct arena memory;
+    void *p = NULL;
+
+    if (!memory.base)
+        EXPECT_OK(arena_open(&memory, "test memory", ACT_BYTES));
+    EXPECT_OK(arena_take(&memory, bytes, &p));
+    return p;
 }
 
 void golden_open_file(struct golden *g, const char *name)
@@ -53,12 +64,9 @@ void golden_shape(const struct golden *g, const char *name, int64_t shape[4])
         shape[i] = i < 4 - t->rank ? 1 : t->shape[i - (4 - t->rank)];
 }
 
-static void *room(const struct safetensors_tensor *t)
+static float *room(const struct safetensors_tensor *t)
 {
-    void *p = malloc((size_t)t->count * sizeof(float));
-
-    EXPECT(p);
-    return p;
+    return golden_memory((size_t)t->count * sizeof(float));
 }
 
 float *golden_values(const struct golden *g, const char *name)
@@ -77,7 +85,6 @@ float *golden_values(const struct golden *g, const char *name)
 
         sorted[(n * pixels + pixel) * s[1] + c] = values[i];
     }
-    free(values);
     return sorted;
 }
 

@@ -1,7 +1,7 @@
 /* golden.h - tensors made by diffusers, and how far ours are from them.
  *
- * The files are described in tests/reference/README.md: float32 in diffusers' layouts. Distances are
- * relative L2: |a - b| / |b|. Everything allocated here lives until the test's process ends. */
+ * The files are described in tests/reference/README.md: float32 in diffusers' layouts. Distances
+ * are relative L2: |a - b| / |b|. Everything allocated here lives until the test's process ends. */
 #ifndef ONESTEP_TESTS_GOLDEN_GOLDEN_H
 #define ONESTEP_TESTS_GOLDEN_GOLDEN_H
 
@@ -12,7 +12,8 @@
 
 /* Bounds on the distance. One module in float32 on equal input: diffusers' own float32 is up to
  * 2.5e-6 away from its float64, and sums in another order are as far again. What has been through
- * several modules or a sampler: those errors grow along the trajectory, 6e-6 in diffusers itself. */
+ * several modules or a sampler: those errors grow along the trajectory, to
+ * 6e-6 in diffusers itself. */
 #define GOLDEN_MODULE 1e-5
 #define GOLDEN_CHAIN 1e-4
 
@@ -22,6 +23,9 @@ struct golden {
     struct checkpoint checkpoint; /* the one its metadata names */
     struct dev dev;               /* open, with room for every case */
 };
+
+/* Memory until the test's process ends. */
+void *golden_memory(size_t bytes);
 
 /* Open case name on the kernel table called device, or skip the test when this build lacks it. */
 void golden_open(struct golden *g, const char *name, const char *device);

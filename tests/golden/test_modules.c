@@ -1,6 +1,5 @@
 /* Each module alone, on the input that diffusers gave it. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "tests/golden/golden.h"
@@ -78,22 +77,23 @@ static void decode_case(const char *name, const char *device, const char *tensor
     struct golden g;
     struct frames frames = { 0 };
     int64_t in[4], out[4];
+    float *frame;
 
     golden_open(&g, name, device);
     golden_shape(&g, "vae.decode_in", in);
     golden_shape(&g, tensor, out);
     frames.all = golden_room(&g, tensor);
     frames.frame_floats = out[1] * out[2] * out[3];
-    EXPECT_OK(vae_decode(
-        &g.dev, &g.checkpoint.vae,
-        &(struct vae_decode_args){ .latents = golden_values(&g, "vae.decode_in"),
-                                   .frames = in[0],
-                                   .h = in[2],
-                                   .w = in[3],
-                                   .chunk = chunk,
-                                   .frame = malloc((size_t)frames.frame_floats * sizeof(float)),
-                                   .on_frame = on_frame,
-                                   .self = &frames }));
+    frame = golden_memory((size_t)frames.frame_floats * sizeof(float));
+    EXPECT_OK(vae_decode(&g.dev, &g.checkpoint.vae,
+                         &(struct vae_decode_args){ .latents = golden_values(&g, "vae.decode_in"),
+                                                    .frames = in[0],
+                                                    .h = in[2],
+                                                    .w = in[3],
+                                                    .chunk = chunk,
+                                                    .frame = frame,
+                                                    .on_frame = on_frame,
+                                                    .self = &frames }));
     EXPECT_INT(frames.next, in[0]);
     golden_expect(&g, tensor, frames.all, GOLDEN_MODULE);
     EXPECT_INT(g.dev.act.used_bytes, 0);
@@ -132,7 +132,7 @@ static void count_blocks(void *self, int done, int total)
 static float *channels(const float *sample, int64_t pixels, int64_t all, int64_t first,
                        int64_t count)
 {
-    float *part = malloc((size_t)(pixels * count) * sizeof(float));
+    float *part = golden_memory((size_t)(pixels * count) * sizeof(float));
 
     for (int64_t i = 0; i < pixels * count; i++)
         part[i] = sample[i / count * all + first + i % count];

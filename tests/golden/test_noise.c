@@ -8,11 +8,11 @@
 #include "tests/golden/golden.h"
 #include "worker/sampler/noise.h"
 
-/* Torch computes logarithm, sine and cosine in float, with vector code that depends on the CPU; exact
- * ones stay within 6e-7 of it over two million values. */
+/* Torch computes logarithm, sine and cosine in float, with vector code that depends on the CPU;
+ * exact ones stay within 6e-7 of it over two million values. */
 #define EACH_VALUE 1e-6
-/* Those errors have no common sign: over two million values they add up to less than 1e-3. One value
- * from the wrong place in the stream would be off by about 1. */
+/* Those errors have no common sign: over two million values they add up to less than 1e-3. One
+ * value from the wrong place in the stream would be off by about 1. */
 #define WHOLE_SUM 1e-2
 
 static const uint64_t seeds[] = { 0, 42, (1ull << 40) + 7 };
@@ -20,9 +20,8 @@ static const uint64_t seeds[] = { 0, 42, (1ull << 40) + 7 };
 
 static float *draw(struct noise *n, int64_t count)
 {
-    float *values = malloc((size_t)count * sizeof(float));
+    float *values = golden_memory((size_t)count * sizeof(float));
 
-    EXPECT(values);
     noise_draw(n, NOISE_LATENTS, &(struct noise_shape){ 1, 1, 1, count }, values);
     return values;
 }
@@ -43,16 +42,14 @@ static const struct safetensors_tensor *tensor(const struct safetensors *s, uint
 /* got[0], got[stride], .. against the tensor. */
 static void expect_values(const struct safetensors_tensor *t, const float *got, int64_t stride)
 {
-    float *want = malloc((size_t)t->count * sizeof(float));
+    float *want = golden_memory((size_t)t->count * sizeof(float));
 
-    EXPECT(want);
     EXPECT_OK(safetensors_read_f32(t, 0, t->count, want));
     for (int64_t i = 0; i < t->count; i++) {
         if (!(fabs((double)got[i * stride] - (double)want[i]) <= EACH_VALUE))
             test_fail(__FILE__, __LINE__, "%s[%" PRId64 "] is %.9g, want %.9g", t->name, i,
                       (double)got[i * stride], (double)want[i]);
     }
-    free(want);
 }
 
 TEST(first_draws)

@@ -171,13 +171,57 @@ static status ignore_frame(void *self, int64_t index, const float *rgb)
     return OK;
 }
 
-/* The peak and the work since the last call. */
-static void take_reading(struct dev *dev, size_t *bytes, double *flops)
+/* The parts of a job, each on a device of its own so that its peak is its own. */
+enum part { PART_CLIP, PART_ENCODE, PART_UNET, PART_DECODE, PART_COUNT };
+
+static status run_part(struct dev *dev, const struct checkpoint *c,
+                       const struct checkpoint_job *job, enum part part)
 {
-    *bytes = dev->act.peak_bytes;
-    *flops = dev->flops;
-    dev->act.peak_bytes = 0;
-    dev->flops = 0;
+    const int64_t factor = vae_factor(&c->vae), h = job->height / factor, w = job->width / factor;
+    const struct unet_input input = { .latents = nowhere(),
+                                      .image_latent = nowhere(),
+                                      .embedding = nowhere(),
+                                      .frames = job->frames,
+                                      .h = h,
+                                      .w = w };
+    const struct vae_decode_args decode = { .latents = nowhere(),
+                                            .frames = job->frames,
+                                            .h = h,
+                                            .w = w,
+                                            .chunk = job->chunk,
+                                            .frame = nowhere(),
+                                            .on_frame = ignore_frame };
+
+    switch (part) {
+    case PART_CLIP:
+        return clip_embed(dev, &c->clip, nowhere(), nowhere());
+    case PART_ENCODE:
+        return vae_encode(dev, &c->vae, nowhere(), job->height, job->width, nowhere());
+    case PART_UNET:
+        return unet_forward(dev, &c->unet, &input, nowhere());
+    case PART_DECODE:
+        return vae_decode(dev, &c->vae, &decode);
+    case PART_COUNT:
+        break;
+    }
+    CHECK(!"a part of a job");
+    return OK;
+}
+
+static status measure(const struct checkpoint *c, const struct checkpoint_job *job, enum part part,
+                      size_t *bytes, double *flops)
+{
+    status st;
+    const struct kern_config config = { 0 };
+    struct dev dev = { 0 };
+
+    TRY(dev_open(&dev, "plan", &config, PLAN_BYTES));
+    TRY(run_part(&dev, c, job, part));
+    *bytes = dev.act.peak_bytes;
+    *flops = dev.flops;
+out:
+    dev_close(&dev);
+    return st;
 }
 
 status checkpoint_plan(const struct checkpoint *c, const struct checkpoint_job *job,
@@ -185,11 +229,8 @@ status checkpoint_plan(const struct checkpoint *c, const struct checkpoint_job *
 {
     status st;
     const int64_t factor = vae_factor(&c->vae);
-    const int64_t h = job->height / factor, w = job->width / factor;
-    const struct kern_config config = { 0 };
-    struct unet_input input = { .frames = job->frames, .h = h, .w = w };
-    struct vae_decode_args decode = { .frames = job->frames, .h = h, .w = w, .chunk = job->chunk };
-    struct dev dev = { 0 };
+    size_t bytes[PART_COUNT] = { 0 };
+    double flops[PART_COUNT] = { 0 };
 
     *need = (struct checkpoint_need){ .weight_bytes = c->values.used_bytes };
     if (job->frames < 1 || job->width < factor || job->height < factor || job->chunk < 0 ||
@@ -198,26 +239,19 @@ status checkpoint_plan(const struct checkpoint *c, const struct checkpoint_job *
                  "%" PRId64 " frames of %" PRId64 "x%" PRId64 ": width and height must be "
                  "multiples of %" PRId64 ", and there must be at least one frame",
                  job->frames, job->width, job->height, factor));
-    input.latents = input.image_latent = input.embedding = decode.latents = nowhere();
-    decode.frame = nowhere();
-    decode.on_frame = ignore_frame;
-    TRY(dev_open(&dev, "plan", &config, PLAN_BYTES));
-    TRY(clip_embed(&dev, &c->clip, nowhere(), nowhere()));
-    take_reading(&dev, &need->clip_bytes, &need->clip_flops);
-    TRY(vae_encode(&dev, &c->vae, nowhere(), job->height, job->width, nowhere()));
-    take_reading(&dev, &need->encode_bytes, &need->encode_flops);
-    TRY(unet_forward(&dev, &c->unet, &input, nowhere()));
-    take_reading(&dev, &need->unet_bytes, &need->unet_flops);
-    TRY(vae_decode(&dev, &c->vae, &decode));
-    take_reading(&dev, &need->decode_bytes, &need->decode_flops);
-    need->act_bytes = need->clip_bytes;
-    if (need->encode_bytes > need->act_bytes)
-        need->act_bytes = need->encode_bytes;
-    if (need->unet_bytes > need->act_bytes)
-        need->act_bytes = need->unet_bytes;
-    if (need->decode_bytes > need->act_bytes)
-        need->act_bytes = need->decode_bytes;
+    for (int i = 0; i < PART_COUNT; i++) {
+        TRY(measure(c, job, (enum part)i, &bytes[i], &flops[i]));
+        if (bytes[i] > need->act_bytes)
+            need->act_bytes = bytes[i];
+    }
+    need->clip_bytes = bytes[PART_CLIP];
+    need->encode_bytes = bytes[PART_ENCODE];
+    need->unet_bytes = bytes[PART_UNET];
+    need->decode_bytes = bytes[PART_DECODE];
+    need->clip_flops = flops[PART_CLIP];
+    need->encode_flops = flops[PART_ENCODE];
+    need->unet_flops = flops[PART_UNET];
+    need->decode_flops = flops[PART_DECODE];
 out:
-    dev_close(&dev);
     return st;
 }

@@ -134,6 +134,9 @@ TEST(scratch_sizes_are_enough_and_needed)
         EXPECT_STATUS(image_clip_pixels(&in, &config, pixels, &scratch), ERR_NOMEM);
         arena_close(&scratch);
     }
+    free(rgb);
+    free(dst);
+    free(pixels);
 }
 
 TEST(signed_and_back)
