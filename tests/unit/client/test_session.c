@@ -20,7 +20,7 @@ enum manner {
     MANNER_REFUSES,      /* ERROR ERR_BADARG */
     MANNER_CONFUSED,     /* PONG to everything */
     MANNER_SHORT,        /* one verdict or status too few */
-    MANNER_STALE_FIRST,  /* an answer with another seq before the right one */
+    MANNER_STALE_FIRST,  /* an ERROR with another seq before the right answer */
     MANNER_PUTS_OFF_ONE, /* the first time, the second job of a SUBMIT "can't be stored just now" */
 };
 
@@ -143,9 +143,10 @@ static void *fake_main(void *self)
         if (!make_answer(f, atomic_fetch_add(&f->requests, 1) + 1, &request, &answer))
             continue;
         if (f->manner == MANNER_STALE_FIRST) {
-            answer.seq = request.seq - 1;
-            reply(socket, &peer, &answer);
-            answer.seq = request.seq;
+            struct msg stale = { .seq = request.seq - 1 };
+
+            answer_error(&stale, ERR_BADARG, "to an earlier request");
+            reply(socket, &peer, &stale);
         }
         reply(socket, &peer, &answer);
     }
