@@ -1,8 +1,12 @@
+#include <stdio.h>
 #include <string.h>
 
 #include "client/cmd.h"
 #include "client/help.h"
 #include "client/output.h"
+#include "common/bus.h"
+#include "common/config.h"
+#include "common/http.h"
 #include "proto/codec.h"
 
 /* Release and commit; the build says it with a macro. */
@@ -10,9 +14,20 @@
 #define ONESTEP_BUILD ONESTEP_VERSION
 #endif
 
+/* The libraries that are loaded, as a sentence. */
+static const char *libraries(char *dst, size_t room)
+{
+    char bus[32], config[32];
+
+    snprintf(dst, room, "%s, %s, %s", bus_library(bus, sizeof(bus)),
+             config_library(config, sizeof(config)), http_library());
+    return dst;
+}
+
 static status print_version_json(struct buf *text)
 {
     struct json_writer w = { .out = text };
+    char loaded[400];
 
     json_write_object(&w);
     json_write_key(&w, "version");
@@ -21,6 +36,8 @@ static status print_version_json(struct buf *text)
     json_write_text(&w, ONESTEP_BUILD);
     json_write_key(&w, "protocol");
     json_write_int(&w, CODEC_VERSION);
+    json_write_key(&w, "libraries");
+    json_write_text(&w, libraries(loaded, sizeof(loaded)));
     json_write_key(&w, "cuda");
     json_write_bool(&w, false);
     json_write_end(&w);
@@ -30,13 +47,14 @@ static status print_version_json(struct buf *text)
 status cmd_version(const struct command_line *line)
 {
     struct buf text = { 0 };
+    char loaded[400];
     status st = OK;
 
     if (line->options.json) {
         TRY(print_version_json(&text));
     } else {
-        TRY(buf_printf(&text, "onestep %s\nprotocol: %d\nCUDA backend: not built\n", ONESTEP_BUILD,
-                       CODEC_VERSION));
+        TRY(buf_printf(&text, "onestep %s\nprotocol: %d\nlibraries: %s\nCUDA backend: not built\n",
+                       ONESTEP_BUILD, CODEC_VERSION, libraries(loaded, sizeof(loaded))));
         TRY(output_text(text.data));
     }
 out:

@@ -166,7 +166,7 @@ const struct command command_table[] = {
         .name = "version",
         .arguments = "",
         .summary = "print release, commit, protocol and libraries",
-        .description = "With --json, one object: version, commit, protocol, libraries, cuda.",
+        .description = "With --json, one object: version, build, protocol, libraries, cuda.",
         .examples = "onestep version\n"
                     "    for bug reports",
         .flags = json_only,

@@ -382,3 +382,12 @@ void bus_poll(struct bus_wait *waits, size_t count, int64_t timeout_ms)
     for (size_t i = 0; i < count; i++)
         waits[i].is_ready = items[i].revents != 0;
 }
+
+const char *bus_library(char *dst, size_t room)
+{
+    int major, minor, patch;
+
+    zmq_version(&major, &minor, &patch);
+    snprintf(dst, room, "libzmq %d.%d.%d", major, minor, patch);
+    return dst;
+}

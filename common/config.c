@@ -33,6 +33,12 @@ const char *config_env(const char *name)
     return value && *value ? value : NULL;
 }
 
+const char *config_library(char *dst, size_t room)
+{
+    snprintf(dst, room, "libyaml %s", yaml_get_version_string());
+    return dst;
+}
+
 /* --- rows ------------------------------------------------------------------------------------- */
 
 static bool names_are_equal(const char *a, const char *b)

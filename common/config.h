@@ -147,4 +147,8 @@ MUST_USE status config_describe(const struct config_row *row, struct buf *text);
  * user's directories (HOME, XDG_*, TMPDIR). Borrowed from the environment. */
 const char *config_env(const char *name);
 
+/* "libyaml 0.2.5", the library that is loaded, into dst (room bytes, always NUL-ended); returns
+ * dst. */
+const char *config_library(char *dst, size_t room);
+
 #endif

@@ -617,3 +617,8 @@ status http_check(const struct http_request *q, const struct http_response *r)
     return FAIL(st, "%s: %s answered %d%s%s%s", url_for_people(q->url, shown, sizeof(shown)),
                 methods[q->method], r->code, code_meaning(r->code), *words ? ": " : "", words);
 }
+
+const char *http_library(void)
+{
+    return curl_version();
+}

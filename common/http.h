@@ -100,4 +100,7 @@ MUST_USE status http_check(const struct http_request *q, const struct http_respo
  * Source: IANA special-purpose address registries. */
 bool http_address_is_public(const void *sockaddr, size_t len);
 
+/* "libcurl/7.88.1 OpenSSL/3.0.17 ...", the libraries that are loaded. Never freed. */
+const char *http_library(void);
+
 #endif
