@@ -142,7 +142,7 @@ F.submit = function(id, model, priority, attempts, timeout_ms, labels, queued_ma
   return { 'ok', 'queued' }
 end
 
--- claim: worker nonce lease_ms model... -> nothing, or id, attempt, spec
+-- claim: worker nonce lease_ms model... -> nothing, or id, attempt, nonce, spec
 F.claim = function(worker, nonce, lease_ms, ...)
   local models = { ... }
   for i = 1, #models do
@@ -157,7 +157,7 @@ F.claim = function(worker, nonce, lease_ms, ...)
           call('HDEL', job_key(id), 'started')
           call('HSET', job_key(id), 'nonce', nonce, 'worker', worker)
           call('ZADD', T .. 'leases', text(now_ms() + tonumber(lease_ms)), id)
-          return { id, attempt, spec }
+          return { id, attempt, nonce, spec }
         end
         call('HSET', job_key(id), 'code', 'corrupt', 'sentence', 'its parameters are gone from Redis')
         finish(id, 'queued', 'dead')

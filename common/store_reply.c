@@ -92,15 +92,16 @@ static status read_claim(struct store_reply *reply, const struct redis_value *va
                          struct job_spec *spec)
 {
     size_t len;
-    const char *bytes = redis_text(redis_at(value, 2), &len);
+    const char *bytes = redis_text(redis_at(value, 3), &len);
     status st = OK;
 
     if (redis_count(value) == 0)
         return OK;
-    if (redis_count(value) != 3)
+    if (redis_count(value) != 4)
         return bad_reply(reply->op);
     TRY(read_id(reply->lease.job, redis_at(value, 0)));
     reply->lease.attempt = redis_int(redis_at(value, 1));
+    reply->lease.nonce = strtoull(redis_text(redis_at(value, 2), NULL), NULL, 16);
     TRY(codec_spec_decode(spec, bytes, len));
     reply->spec = spec;
 out:

@@ -1,7 +1,8 @@
 /* msg.h - the messages between client, broker and worker, as plain C structs.
  *
  * struct msg is what proto/codec makes of bytes, and what it turns into bytes. One request, one
- * answer with the same seq; only JOB, CANCEL_LEASE and DRAIN come unasked (seq 0).
+ * answer with the same seq; JOB, CANCEL_LEASE, DRAIN and an ERROR that asks a worker for HELLO
+ * (ERR_NOTFOUND) come unasked, with seq 0.
  *
  *   client -> broker          answer              worker -> broker       answer
  *   SUBMIT                    SUBMITTED           HELLO                  WELCOME

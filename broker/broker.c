@@ -1,0 +1,267 @@
+/* DESIGN: this file tells a job's story at the broker; the chapters are in handle_client.c (from and
+ * to clients), handle_worker.c (from and to workers) and dispatch.c (which worker gets the next job).
+ *
+ *   frame --> decode --> handler --> store calls, each with a tag --> replies --> answer
+ *
+ * A request that needs several calls (SUBMIT of 100 jobs) is kept in a struct request until the last
+ * reply is there; the tag of a call says which request and which item it belongs to. */
+#include "broker/broker.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/broker_priv.h"
+#include "common/base/check.h"
+#include "common/base/log.h"
+
+/* How often to look for jobs that another broker accepted: nobody tells us of those. */
+#define POLL_MS 250
+#define POLL_WORKERS 16
+
+/* Sweeps: at most so far apart, so that a gap means that no broker was there; and so close. */
+#define SWEEP_MAX_MS 1000
+#define SWEEP_MIN_MS 20
+#define SWEEP_LIMIT 200
+
+#define REAL_BITS 53 /* of a double's mantissa */
+
+/* Which side may say what, and who listens. */
+static const struct {
+    enum broker_side side;
+    handler_fn handle;
+} handlers[MSG_TYPE_COUNT] = {
+    [MSG_SUBMIT] = { BROKER_CLIENTS, handle_submit },
+    [MSG_STATUS] = { BROKER_CLIENTS, handle_status },
+    [MSG_LIST] = { BROKER_CLIENTS, handle_list },
+    [MSG_CANCEL] = { BROKER_CLIENTS, handle_cancel },
+    [MSG_PING] = { BROKER_CLIENTS, handle_ping },
+    [MSG_HELLO] = { BROKER_WORKERS, handle_hello },
+    [MSG_CREDIT] = { BROKER_WORKERS, handle_credit },
+    [MSG_STATE] = { BROKER_WORKERS, handle_state },
+    [MSG_DONE] = { BROKER_WORKERS, handle_done },
+    [MSG_FAIL] = { BROKER_WORKERS, handle_fail },
+    [MSG_RELEASE] = { BROKER_WORKERS, handle_release },
+    [MSG_BYE] = { BROKER_WORKERS, handle_bye },
+};
+
+/* Who takes the store's answer to one item of a request of this type. */
+static const reply_fn reply_handlers[MSG_TYPE_COUNT] = {
+    [MSG_SUBMIT] = handle_submit_reply, [MSG_CANCEL] = handle_cancel_reply,
+    [MSG_STATUS] = handle_status_reply, [MSG_LIST] = handle_list_reply,
+    [MSG_PING] = handle_ping_reply,     [MSG_STATE] = handle_state_reply,
+    [MSG_DONE] = handle_ack_reply,      [MSG_FAIL] = handle_ack_reply,
+    [MSG_RELEASE] = handle_ack_reply,
+};
+
+status broker_open(struct broker **broker, const struct broker_config *config,
+                   const char id[JOB_ID_BYTES])
+{
+    struct broker *b = calloc(1, sizeof(*b));
+    status st = OK;
+
+    *broker = NULL;
+    if (!b)
+        return FAIL(ERR_NOMEM, "no memory for the broker");
+    b->config = *config;
+    memcpy(b->id, id, JOB_ID_BYTES);
+    for (size_t i = 0; i < REQUESTS_MAX; i++)
+        b->free_requests[b->free_count++] = (uint16_t)(REQUESTS_MAX - 1 - i);
+    b->workers = calloc(BROKER_WORKERS_MAX, sizeof(*b->workers));
+    if (!b->workers)
+        TRY(FAIL(ERR_NOMEM, "no memory for the broker"));
+    TRY(arena_open(&b->arena, "message", CODEC_ARENA_BYTES));
+    *broker = b;
+    return OK;
+out:
+    broker_close(b);
+    return st;
+}
+
+void broker_close(struct broker *broker)
+{
+    if (!broker)
+        return;
+    for (size_t i = 0; i < REQUESTS_MAX; i++) {
+        if (broker->requests[i])
+            buf_free(&broker->requests[i]->sentences);
+        free(broker->requests[i]);
+    }
+    arena_close(&broker->arena);
+    free(broker->workers);
+    free(broker);
+}
+
+/* --- answers --- */
+
+void broker_answer_error(enum broker_side side, const struct bus_peer *to, uint64_t seq,
+                         status code, const char *sentence, struct outbox *out)
+{
+    struct msg m = { .type = MSG_ERROR, .seq = seq, .error = { code, sentence } };
+
+    CHECK(code != OK);
+    if (outbox_send(out, side, to, &m) != OK)
+        log_error("answer.failed", "type=error reason=\"%s\"", status_message());
+}
+
+void broker_answer(struct broker *b, enum broker_side side, const struct bus_peer *to,
+                   const struct msg *m, struct outbox *out)
+{
+    (void)b;
+    if (outbox_send(out, side, to, m) == OK)
+        return;
+    log_error("answer.failed", "type=%s reason=\"%s\"", msg_type_name(m->type), status_message());
+    broker_answer_error(side, to, m->seq, ERR_CORRUPT, status_message(), out);
+}
+
+struct store_retry broker_retry(const struct broker *b)
+{
+    return (struct store_retry){
+        .base_ms = b->config.retry_base_ms,
+        .cap_ms = b->config.retry_cap_ms,
+        .random = (double)(b->config.random() >> (64 - REAL_BITS)) / (double)(1ull << REAL_BITS),
+    };
+}
+
+/* --- frames --- */
+
+/* A frame that is no message of ours, or not for this door. */
+static void refuse(enum broker_side side, const struct bus_peer *from, const struct msg *m,
+                   status code, struct outbox *out)
+{
+    log_warn("message.refused", "side=%s type=%s reason=\"%s\"",
+             side == BROKER_CLIENTS ? "clients" : "workers", msg_type_name(m->type),
+             status_message());
+    broker_answer_error(side, from, m->seq, code, status_message(), out);
+}
+
+void broker_on_frame(struct broker *b, int64_t now_ms, enum broker_side side,
+                     const struct bus_peer *from, const void *bytes, size_t len, struct outbox *out)
+{
+    struct msg *m = &b->message;
+    status st;
+
+    status_clear();
+    arena_release(&b->arena, 0);
+    st = codec_decode(m, bytes, len, &b->arena);
+    if (st == OK && !handlers[m->type].handle)
+        st = FAIL(ERR_BADARG, "a broker has no use for %s", msg_type_name(m->type));
+    if (st == OK && handlers[m->type].side != side)
+        st = FAIL(ERR_BADARG, "%s belongs to the broker's %s: use that address",
+                  msg_type_name(m->type),
+                  side == BROKER_CLIENTS ? "worker_endpoint" : "client_endpoint");
+    if (st != OK) {
+        refuse(side, from, m, st, out);
+        return;
+    }
+    handlers[m->type].handle(b, now_ms, from, m, out);
+    dispatch_claims(b, now_ms, out);
+}
+
+/* --- the store's answers --- */
+
+static void on_sweep(struct broker *b, int64_t now_ms, const struct store_reply *reply)
+{
+    int64_t wait_ms = SWEEP_MAX_MS;
+
+    b->is_sweeping = false;
+    if (reply->code == OK) {
+        if (reply->expired > 0)
+            log_warn("lease.expired", "count=%" PRId64, reply->expired);
+        dispatch_wake(b, NULL, reply->promoted + reply->expired);
+        if (reply->next_due_ms >= 0 && reply->next_due_ms < wait_ms)
+            wait_ms = reply->next_due_ms;
+        if (wait_ms < SWEEP_MIN_MS)
+            wait_ms = SWEEP_MIN_MS;
+    } else if (reply->code != ERR_UNAVAILABLE) {
+        log_error("sweep.failed", "code=%s reason=\"%s\"", status_name(reply->code),
+                  reply->sentence);
+    }
+    b->next_sweep_ms = now_ms + wait_ms;
+}
+
+/* The answer to something the broker did of its own accord. */
+static void on_own(const struct store_reply *reply)
+{
+    if (reply->code != OK)
+        log_warn("store.call", "op=%d code=%s reason=\"%s\"", (int)reply->op,
+                 status_name(reply->code), reply->sentence);
+}
+
+void broker_on_store_reply(struct broker *b, int64_t now_ms, const struct store_reply *reply,
+                           struct outbox *out)
+{
+    struct request *r;
+    size_t index;
+
+    if (reply->op == STORE_SWEEP) {
+        on_sweep(b, now_ms, reply);
+    } else if (reply->op == STORE_CLAIM) {
+        dispatch_on_claim(b, now_ms, reply, out);
+    } else if (reply->tag == TAG_NONE) {
+        on_own(reply);
+    } else {
+        r = request_of_tag(b, reply->tag, &index);
+        CHECK(reply_handlers[r->type]);
+        reply_handlers[r->type](b, now_ms, r, index, reply, out);
+    }
+    dispatch_claims(b, now_ms, out);
+}
+
+void broker_on_unsent(struct broker *b, int64_t now_ms, const struct outbox_send *send,
+                      struct outbox *out)
+{
+    (void)now_ms;
+    /* Anything but a JOB is asked for again by whoever waits for it. */
+    if (send->is_job)
+        dispatch_on_unsent(b, send, out);
+}
+
+/* --- time --- */
+
+static void begin_sweep(struct broker *b, struct outbox *out)
+{
+    struct store_call call = { .op = STORE_SWEEP, .tag = TAG_NONE };
+
+    call.sweep.limit = SWEEP_LIMIT;
+    call.sweep.retry = broker_retry(b);
+    /* A gap of three sweeps, or of a third of a lease: nobody was there to renew leases at. */
+    call.sweep.gap_ms =
+        b->config.lease_ms / 3 > 3 * SWEEP_MAX_MS ? b->config.lease_ms / 3 : 3 * SWEEP_MAX_MS;
+    call.sweep.lease_ms = b->config.lease_ms;
+    call.sweep.retention_ms = b->config.retention_ms;
+    outbox_call(out, &call);
+    b->is_sweeping = true;
+}
+
+int64_t broker_tick(struct broker *b, int64_t now_ms, struct outbox *out)
+{
+    int64_t next_ms;
+
+    if (!b->is_started) {
+        b->next_sweep_ms = b->next_poll_ms = now_ms;
+        b->is_started = true;
+    }
+    if (!b->is_sweeping && now_ms >= b->next_sweep_ms)
+        begin_sweep(b, out);
+    if (now_ms >= b->next_poll_ms) {
+        dispatch_drop_silent(b, now_ms);
+        dispatch_wake(b, NULL, POLL_WORKERS);
+        b->next_poll_ms = now_ms + POLL_MS;
+    }
+    dispatch_claims(b, now_ms, out);
+    next_ms = b->next_poll_ms;
+    if (!b->is_sweeping && b->next_sweep_ms < next_ms)
+        next_ms = b->next_sweep_ms;
+    return next_ms > now_ms ? next_ms - now_ms : 0;
+}
+
+void broker_drain(struct broker *b)
+{
+    b->is_draining = true;
+}
+
+size_t broker_pending(const struct broker *b)
+{
+    return REQUESTS_MAX - b->free_count;
+}
