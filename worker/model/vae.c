@@ -293,7 +293,7 @@ out:
     return st;
 }
 
-/* Decode frames [first, first + count) as one chunk; done and total count blocks over all chunks. */
+/* Decode frames [first, first + count) as one chunk. Progress counts blocks over all chunks. */
 static status decode_chunk(struct dev *dev, const struct vae *vae,
                            const struct vae_decode_args *args, int64_t first, int64_t count)
 {

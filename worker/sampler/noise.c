@@ -159,8 +159,7 @@ static void draw_philox(const struct noise *n, uint32_t stream, const struct noi
 }
 
 /* CAREFUL: torch fills the whole tensor with uniform values before it makes them normal sixteen by
- * sixteen; when the count is no multiple of 16 it draws sixteen more for the last sixteen places.
- * */
+ * sixteen; when the count is no multiple of 16 it draws sixteen more for the last sixteen. */
 static void draw_torch(struct noise *n, const struct noise_shape *shape, int64_t count, float *dst)
 {
     float uniform[16], values[16];
