@@ -315,7 +315,7 @@ struct check_tolerance check_sum_tolerance(int64_t terms, double scale)
 {
     /* After t products the sum is about sqrt(t) scale, and rounding it adds an error of
      * 2^-24 sqrt(t) scale / sqrt(3); the errors of all terms together are 0.41 * 2^-24 terms scale.
-     * Eight times that for the worst element of a million; more where the sum itself came out large,
+     * Eight times that for the worst element of a million; more where the sum came out large,
      * because its way there was larger than usual; and a few roundings of what follows. */
     double typical = 0.41 * ldexp(1, -24) * (double)terms * scale;
 
