@@ -39,6 +39,9 @@ void interrupt_close(int fd)
 
     if (fd < 0)
         return;
+    /* What was seen but not taken must not strike when it is let through again. */
+    while (interrupt_take(fd))
+        ;
     close(fd);
     fill_set(&set);
     sigprocmask(SIG_UNBLOCK, &set, NULL);
