@@ -16,10 +16,12 @@ void frames_init(struct frames *f)
 
 status frames_open(struct frames *f, int64_t count, int64_t h, int64_t w)
 {
-    uint8_t *rgb;
+    size_t bytes;
+    uint8_t *rgb = NULL;
 
     CHECK(!f->rgb && count > 0 && h > 0 && w > 0);
-    rgb = calloc((size_t)count, (size_t)(h * w * CHANNELS));
+    if (!__builtin_mul_overflow((size_t)count, (size_t)(h * w * CHANNELS), &bytes))
+        rgb = calloc(1, bytes);
     if (!rgb)
         return FAIL(ERR_NOMEM, "no memory for %lld finished frames of %lldx%lld", (long long)count,
                     (long long)w, (long long)h);

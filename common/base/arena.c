@@ -15,19 +15,26 @@
 #define ASAN_UNPOISON_MEMORY_REGION(start, bytes) ((void)(start), (void)(bytes))
 #endif
 
-/* Of what is released only so much is watched: AddressSanitizer writes an eighth of it, and a dry run
- * releases terabytes that were never there. */
-#define WATCHED_MAX ((size_t)1 << 20)
+/* AddressSanitizer keeps an eighth of what it watches. A larger arena is the address space of a dry
+ * run, whose pieces have no memory and are never touched. */
+#define WATCHED_MAX ((size_t)64 << 30)
 
 /* [from, to) is no one's; the guard behind a piece ends with the arena. */
 static void forbid(const struct arena *a, size_t from, size_t to)
 {
     size_t end = to < a->size_bytes ? to : a->size_bytes;
 
-    if (end > from && end - from > WATCHED_MAX)
-        end = from + WATCHED_MAX;
-    if (end > from)
+    if (end > from && a->size_bytes <= WATCHED_MAX)
         ASAN_POISON_MEMORY_REGION(a->base + from, end - from);
+}
+
+/* [from, to) may be used. */
+static void allow(const struct arena *a, size_t from, size_t to)
+{
+    size_t end = to < a->size_bytes ? to : a->size_bytes;
+
+    if (a->size_bytes <= WATCHED_MAX)
+        ASAN_UNPOISON_MEMORY_REGION(a->base + from, end - from);
 }
 
 status arena_open(struct arena *a, const char *name, size_t size_bytes)
@@ -45,11 +52,8 @@ status arena_open(struct arena *a, const char *name, size_t size_bytes)
 void arena_close(struct arena *a)
 {
     if (a->base) {
-        /* No further than was used: a dry run's arena has more address space than the shadow of it
-         * has memory. */
-        size_t used = a->peak_bytes + ARENA_ALIGN;
-
-        ASAN_UNPOISON_MEMORY_REGION(a->base, used < a->size_bytes ? used : a->size_bytes);
+        /* No further than was used, so that the end costs no more than the use did. */
+        allow(a, 0, a->peak_bytes + ARENA_ALIGN);
         munmap(a->base, a->size_bytes);
     }
     *a = (struct arena){ 0 };
@@ -66,7 +70,7 @@ status arena_take(struct arena *a, size_t bytes, void **ptr)
         return FAIL(ERR_NOMEM, "%s is full: %zu of %zu bytes used, %zu more asked for", a->name,
                     a->used_bytes, a->size_bytes, bytes);
     *ptr = a->base + a->used_bytes;
-    ASAN_UNPOISON_MEMORY_REGION(*ptr, bytes);
+    allow(a, a->used_bytes, a->used_bytes + bytes);
     forbid(a, a->used_bytes + bytes, a->used_bytes + need + ARENA_ALIGN);
     a->used_bytes += need;
     if (a->used_bytes > a->peak_bytes)
