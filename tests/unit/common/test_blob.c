@@ -127,6 +127,7 @@ static void put_new(bool is_s3)
     EXPECT_OK(blob_put_new(&k.blob, "job/manifest.json", "first", 5));
     EXPECT_OK(blob_put_new(&k.blob, "job/manifest.json", "first", 5));
     EXPECT_STATUS(blob_put_new(&k.blob, "job/manifest.json", "fir", 3), ERR_CONFLICT);
+    EXPECT_STATUS(blob_put_new(&k.blob, "job/manifest.json", "firs", 4), ERR_CONFLICT);
     EXPECT_STATUS(blob_put_new(&k.blob, "job/manifest.json", "firsts", 6), ERR_CONFLICT);
     EXPECT_STATUS(blob_put_new(&k.blob, "job/manifest.json", "other", 5), ERR_CONFLICT);
     EXPECT_MESSAGE("job/manifest.json: exists already with other content");
