@@ -308,12 +308,14 @@ static status on_cancelled(void *self, const struct msg_job_verdict *v)
     return OK;
 }
 
-/* Leave no job behind that somebody interrupted. That is a courtesy: if the broker can't be told,
- * the jobs stay queued in OUT, and the next run says so. */
-static void cancel_rest(struct run *r)
+/* Leave no job behind that nobody waits for. That is a courtesy: if the broker can't be told, the
+ * jobs stay queued in OUT, and the next run says so. st, with its sentence, is handed through. */
+static status cancel_rest(struct run *r, status st)
 {
+    char sentence[512];
     size_t left = 0;
 
+    snprintf(sentence, sizeof(sentence), "%s", status_message());
     for (size_t i = 0; i < r->jobs.count; i++) {
         if (!r->has_ended[i])
             memcpy(r->jobs.ids[left++], r->jobs.ids[i], JOB_ID_BYTES);
@@ -321,8 +323,8 @@ static void cancel_rest(struct run *r)
     r->session.interrupt_fd = -1;
     if (left && jobs_cancel(&r->session, (const char(*)[JOB_ID_BYTES])r->jobs.ids, left,
                             on_cancelled, r) != OK)
-        output_note("%zu jobs could not be cancelled (%s); they stay queued in %s", left,
-                    status_message(), r->out);
+        output_note("%zu jobs could not be cancelled; they stay queued in %s", left, r->out);
+    return FAIL(st, "%s", sentence);
 }
 
 static status serve(struct run *r)
@@ -363,9 +365,10 @@ status cmd_run(const struct command_line *line)
     st = serve(&r);
     if (st == ERR_CANCELLED && interrupt_take(r.interrupt_fd)) {
         output_note("interrupted; stopping");
-        cancel_rest(&r);
         st = FAIL(ERR_CANCELLED, "interrupted; the jobs were cancelled");
     }
+    if (st != OK && !r.is_through)
+        st = cancel_rest(&r, st);
 out:
     if (r.is_through && line->options.keep)
         tell_kept(&r);

@@ -127,8 +127,7 @@ status keeper_check(struct keeper *k)
     if (k->pid == 0 || waitpid(k->pid, &wait_status, WNOHANG) != k->pid)
         return OK;
     k->pid = 0;
-    return FAIL(ERR_UNAVAILABLE, "the services have ended; see %s and the other logs beside it",
-                k->log_path);
+    return services_fail_ended("onestep", k->log_path, wait_status);
 }
 
 void keeper_stop(struct keeper *k)

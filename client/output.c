@@ -42,7 +42,8 @@ void output_note(const char *fmt, ...)
         if ((unsigned char)*c < 0x20 || *c == 0x7f)
             *c = '?';
     }
-    fprintf(stderr, "onestep: %s\n", line);
+    /* A sentence that was handed on by another process of ours says who speaks. */
+    fprintf(stderr, "%s%s\n", strncmp(line, "onestep: ", 9) == 0 ? "" : "onestep: ", line);
 }
 
 void output_write_error(struct json_writer *w, status code, const char *sentence)

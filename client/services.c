@@ -39,7 +39,7 @@
 /* In the child: only calls that are allowed between fork and exec in a process with threads. */
 _Noreturn static void become(const struct service *v, int log_fd, pid_t parent)
 {
-    static const char sorry[] = ": can't be started\n";
+    static const char sorry[] = ": not found beside onestep nor in PATH; install it there\n";
     sigset_t none;
 
     /* A terminal's Ctrl-C is for `onestep run`, which then stops us in order. */
@@ -155,21 +155,20 @@ static status status_of_exit_code(int code)
     return ERR_IO;
 }
 
-/* v has ended with this status of waitpid: its own last words, or what can be said about it. */
-static status fail_ended(const struct service *v, int wait_status)
+status services_fail_ended(const char *name, const char *log_path, int wait_status)
 {
-    size_t name_len = strlen(v->name);
+    size_t name_len = strlen(name);
     char line[400];
 
-    last_line(v->log_path, line, sizeof(line));
+    last_line(log_path, line, sizeof(line));
     if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) != 0 &&
-        strncmp(line, v->name, name_len) == 0 && line[name_len] == ':')
+        strncmp(line, name, name_len) == 0 && strncmp(line + name_len, ": ", 2) == 0)
         return FAIL(status_of_exit_code(WEXITSTATUS(wait_status)), "%s", line);
     if (WIFSIGNALED(wait_status))
-        return FAIL(ERR_IO, "%s was ended by signal %d (%s); see %s", v->name,
-                    WTERMSIG(wait_status), strsignal(WTERMSIG(wait_status)), v->log_path);
-    return FAIL(ERR_IO, "%s ended with exit code %d; see %s (%.120s)", v->name,
-                WEXITSTATUS(wait_status), v->log_path, line);
+        return FAIL(ERR_IO, "%s was ended by signal %d (%s); see %s", name, WTERMSIG(wait_status),
+                    strsignal(WTERMSIG(wait_status)), log_path);
+    return FAIL(ERR_IO, "%s ended with exit code %d; see %s (%.120s)", name,
+                WEXITSTATUS(wait_status), log_path, line);
 }
 
 /* Would the same program end the same way again? */
@@ -186,7 +185,7 @@ static status service_check(struct service *v)
     if (v->pid == 0 || waitpid(v->pid, &wait_status, WNOHANG) != v->pid)
         return OK;
     v->pid = 0;
-    code = fail_ended(v, wait_status);
+    code = services_fail_ended(v->name, v->log_path, wait_status);
     if (is_hopeless(code) || v->restarts_left == 0)
         return code;
     v->restarts_left--;
