@@ -130,8 +130,8 @@ static status wait_for_broker(struct run *r)
                 answer.pong.job_counts[JOB_QUEUED] + answer.pong.job_counts[JOB_DELAYED];
 
             if (waiting > 0)
-                output_note("%lld jobs of an earlier run are still queued in %s; they run as well",
-                            (long long)waiting, r->out);
+                output_note("still queued in %s from an earlier run: %lld, to be run as well",
+                            r->out, (long long)waiting);
             return OK;
         }
         if (st != ERR_UNAVAILABLE || clock_mono_ms() > deadline)
@@ -323,7 +323,7 @@ static status cancel_rest(struct run *r, status st)
     r->session.interrupt_fd = -1;
     if (left && jobs_cancel(&r->session, (const char(*)[JOB_ID_BYTES])r->jobs.ids, left,
                             on_cancelled, r) != OK)
-        output_note("%zu jobs could not be cancelled; they stay queued in %s", left, r->out);
+        output_note("not cancelled, still queued in %s: %zu", r->out, left);
     return FAIL(st, "%s", sentence);
 }
 

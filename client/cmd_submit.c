@@ -215,14 +215,13 @@ static void tell_break(const struct submission *s)
     if (o->check || s->taken + (int64_t)s->batch.count == 0)
         return;
     if (*o->key)
-        output_note("%lld jobs were queued before that; send all of it again with the same --key, "
+        output_note("jobs queued before that: %lld; send all of it again with the same --key, "
                     "and each job still runs once",
                     (long long)s->taken);
     else
-        output_note(
-            "%lld jobs were queued before that; of the next %zu nobody knows - with --key a "
-            "submission can be sent again",
-            (long long)s->taken, s->batch.count);
+        output_note("jobs queued before that: %lld; of the next %zu nobody knows - with --key a "
+                    "submission can be sent again",
+                    (long long)s->taken, s->batch.count);
 }
 
 static status check_usage(const struct command_line *line)

@@ -83,7 +83,7 @@ status cmd_wait(const struct command_line *line)
     st = watch_run(&watch);
     if (st == ERR_CANCELLED)
         st = FAIL(ERR_CANCELLED,
-                  "interrupted; %zu jobs go on - `onestep wait` watches them again, "
+                  "interrupted; jobs that go on: %zu - `onestep wait` watches them again, "
                   "`onestep cancel` stops them",
                   jobs.count - waiting.ended);
     if (st == OK) {

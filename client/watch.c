@@ -185,9 +185,9 @@ status watch_run(struct watch *w)
         if (all_have_ended(w))
             break;
         if (w->give_up_ms && clock_mono_ms() - w->began_ms > w->give_up_ms)
-            TRY(FAIL(ERR_TIMEOUT, "%zu of %zu jobs have not ended after %lld s; they go on",
-                     w->view.total - w->view.done - w->view.failed, w->view.total,
-                     (long long)(w->give_up_ms / 1000)));
+            TRY(FAIL(ERR_TIMEOUT, "not ended after %lld s: %zu of %zu jobs; they go on",
+                     (long long)(w->give_up_ms / 1000),
+                     w->view.total - w->view.done - w->view.failed, w->view.total));
         TRY(session_pause(w->session, round_ms(w)));
     }
 out:

@@ -84,7 +84,7 @@ TEST_TIMEOUT(hand_questions_without_answers, 60)
     o = ONESTEP("fetch", job, s.broker_flag, "-o", test_tmpdir());
     stack_expect(&o, 4, "is queued; `onestep wait");
     o = ONESTEP("wait", job, s.broker_flag, "--give-up-s=1");
-    stack_expect(&o, 8, "1 of 1 jobs have not ended after 1 s; they go on");
+    stack_expect(&o, 8, "not ended after 1 s: 1 of 1 jobs; they go on");
     o = ONESTEP("cancel", job, s.broker_flag);
     stack_expect(&o, 0, NULL);
     o = ONESTEP("wait", job, s.broker_flag);
@@ -106,7 +106,7 @@ TEST_TIMEOUT(hand_wait_can_be_interrupted, 60)
     stack_wait_text(wait.err_path, "queued");
     EXPECT(kill(wait.pid, SIGINT) == 0);
     o = stack_end(&wait);
-    stack_expect(&o, 12, "interrupted; 1 jobs go on");
+    stack_expect(&o, 12, "interrupted; jobs that go on: 1");
     o = ONESTEP("list", "--state=queued", s.broker_flag, "--json");
     EXPECT(strstr(o.out, job));
     stack_close(&s);
