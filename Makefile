@@ -48,6 +48,8 @@ OPT_asan    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-
 OPT_tsan    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 OPT_fuzz    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined
 OPT_fuzz    += -fsanitize=fuzzer-no-link -fno-sanitize-recover=all -DONESTEP_LIBFUZZER
+# Which gcc says by itself.
+OPT_fuzz    += -D__SANITIZE_ADDRESS__
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
 WARN += $(if $(filter 1,$(WERROR)),-Werror)
 
@@ -212,6 +214,9 @@ $(if $(SRC_test_tool),$(eval $(call binary_rules,victim,tests/tool/victim.c,base
 fuzz_name  = $(patsubst fuzz_%.c,%,$(notdir $(1)))
 fuzz_layer = $(patsubst tests/fuzz/%/,%,$(dir $(1)))
 ifeq ($(FLAVOR),fuzz)
+# No bytes from outside get here as such, and they are written for gcc.
+$(BUILD)/kernels/cpu/%: CC := gcc
+$(BUILD)/kernels/cpu/%: ALL_CFLAGS := -std=c11 -pthread $(WARN) -O1 -g
 $(foreach f,$(FUZZ_ENTRIES),$(eval $(call binary_rules,fuzz_$(call fuzz_name,$f),\
   tests/fuzz/fuzz.c $(FUZZ_HELP_$(call fuzz_layer,$f)) $f,$(call fuzz_layer,$f))))
 endif

@@ -1,11 +1,13 @@
 #include "tests/fuzz/fuzz.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "common/base/file.h"
+#include "common/base/log.h"
 
 char *fuzz_text(const uint8_t *bytes, size_t len)
 {
@@ -18,15 +20,49 @@ char *fuzz_text(const uint8_t *bytes, size_t len)
     return text;
 }
 
+void fuzz_file(char path[FILE_PATH_BYTES], const char *name, const void *bytes, size_t len)
+{
+    char folder[FILE_PATH_BYTES];
+    int fd;
+
+    CHECK(file_join(path, FILE_PATH_BYTES, fuzz_tmpdir(), name) == OK);
+    CHECK(file_parent(folder, sizeof(folder), path) == OK);
+    CHECK(file_make_dirs(folder) == OK);
+    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    CHECK(fd >= 0 && write(fd, bytes, len) == (ssize_t)len);
+    close(fd);
+}
+
 #ifdef ONESTEP_LIBFUZZER
 
-/* The entry's limit becomes -max_len, in front of the other arguments: the last one wins. */
+/* Memory is much faster than a disk. Set once; libFuzzer calls from one thread. */
+static char tmpdir[] = "/dev/shm/onestep-fuzz-XXXXXX";
+static bool has_tmpdir;
+
+static void remove_tmpdir(void)
+{
+    CHECK(file_remove_tree(tmpdir) == OK);
+}
+
+const char *fuzz_tmpdir(void)
+{
+    if (!has_tmpdir) {
+        CHECK(mkdtemp(tmpdir));
+        CHECK(atexit(remove_tmpdir) == 0);
+        has_tmpdir = true;
+    }
+    return tmpdir;
+}
+
+/* The entry's limit becomes -max_len, in front of the other arguments: the last one wins. Lines
+ * below an error would be most of the work. */
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     static char max_len[32];
     char **args = calloc((size_t)*argc + 2, sizeof(*args));
 
     CHECK(args && *argc >= 1);
+    log_set_level(LOG_ERROR);
     snprintf(max_len, sizeof(max_len), "-max_len=%zu", fuzz_bytes_max);
     args[0] = (*argv)[0];
     args[1] = max_len;
@@ -37,6 +73,11 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 }
 
 #else
+
+const char *fuzz_tmpdir(void)
+{
+    return test_tmpdir();
+}
 
 static int is_input(const struct dirent *entry)
 {

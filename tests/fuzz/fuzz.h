@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "common/base/check.h"
+#include "common/base/file.h"
 #include "tests/tool/test.h"
 
 /* An entry. A broken promise is a CHECK; what it allocates is freed again. */
@@ -27,6 +28,12 @@ void fuzz_replay(const char *target, size_t bytes_max, fuzz_entry *entry);
 
 /* A NUL-ended copy of bytes; free it. A NUL inside makes the text end earlier. */
 char *fuzz_text(const uint8_t *bytes, size_t len);
+
+/* A directory for the files of this process, removed at its end. Short enough for unix sockets. */
+const char *fuzz_tmpdir(void);
+
+/* path = name below fuzz_tmpdir(), which may hold folders, made a file of these bytes. */
+void fuzz_file(char path[FILE_PATH_BYTES], const char *name, const void *bytes, size_t len);
 
 #ifdef ONESTEP_LIBFUZZER
 /* The longest input of this program's entry. */

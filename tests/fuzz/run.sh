@@ -20,9 +20,10 @@ for name; do
     options=("-max_total_time=$seconds" -timeout=20 -rss_limit_mb=2048 -print_final_stats=1
         "-artifact_prefix=$build/findings/$name-")
     [ ! -f "$words" ] || options+=("-dict=$words")
-    nice -n 10 "$build/bin/fuzz_$name" "${options[@]}" "$build/corpus/$name" "$seeds" \
-        >"$log" 2>&1
-    code=$?
+    # An entry's own log lines are dropped.
+    nice -n 10 "$build/bin/fuzz_$name" "${options[@]}" "$build/corpus/$name" "$seeds" 2>&1 \
+        </dev/null | grep -av '^20[0-9T:.-]*Z error ' >"$log"
+    code=${PIPESTATUS[0]}
     inputs=$(stat_of number_of_executed_units)
     rate=$(stat_of average_exec_per_sec)
     if [ $code -eq 0 ] && [ "${inputs:-0}" -gt 0 ]; then

@@ -10,8 +10,8 @@
 
 static bool is_setting(const char *word)
 {
-    static const char *const others[] = { "--config", "--help", "--version", "--print-config",
-                                          "--man", "-h" };
+    static const char *const others[] = { "--config",       "--help", "--version",
+                                          "--print-config", "--man",  "-h" };
 
     for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
         if (strncmp(word, others[i], strlen(others[i])) == 0)

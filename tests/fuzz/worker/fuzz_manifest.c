@@ -1,0 +1,20 @@
+/* A manifest that another attempt left in the store: it is refused, or its texts fit. */
+#include <string.h>
+
+#include "tests/fuzz/fuzz.h"
+#include "worker/manifest.h"
+
+FUZZ(manifest, 8 << 10)
+{
+    struct manifest_found found;
+    struct buf text = { 0 };
+
+    CHECK(buf_append(&text, bytes, len) == OK);
+    if (manifest_read(&found, "fuzz.json", &text) == OK) {
+        CHECK(found.attempt >= 0);
+        CHECK(memchr(found.spec_hash, '\0', sizeof(found.spec_hash)));
+        CHECK(memchr(found.video_url, '\0', sizeof(found.video_url)));
+        CHECK(memchr(found.poster_url, '\0', sizeof(found.poster_url)));
+    }
+    buf_free(&text);
+}
