@@ -50,6 +50,7 @@ struct job_spec {
     char labels[SPEC_LABELS_MAX]; /* "key=value,key=value", for people and for list --label */
 };
 
+/* How a parameter is written, checked and stored. */
 enum spec_type { SPEC_INT = 1, SPEC_SEED, SPEC_DOUBLE, SPEC_TEXT, SPEC_CHOICE };
 
 /* One parameter. The name is the same word in flags (--motion-bucket), JSON and the manifest
