@@ -70,8 +70,8 @@ MUST_USE status services_check(struct services *s);
 /* Stop all and remove the sockets. Accepts a zeroed struct. */
 void services_stop(struct services *s);
 
-/* The failure of a program that has ended with this status of waitpid: the exit code and the sentence
- * of its own, when the last line of its log is "NAME: SENTENCE", or what can be said about it. */
+/* The failure of a program that has ended with this status of waitpid: its own exit code and
+ * sentence, when the last line of its log is "NAME: SENTENCE", or what can be said about it. */
 MUST_USE status services_fail_ended(const char *name, const char *log_path, int wait_status);
 
 /* The folder in which this program lies. Errors: ERR_IO, ERR_BADARG. */
