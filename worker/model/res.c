@@ -119,8 +119,8 @@ out:
     return st;
 }
 
-static status forward_spatial(struct dev *dev, struct tensor *y, const struct tensor *x,
-                              const struct res_block *block, const struct tensor *silu_e)
+status res_spatial(struct dev *dev, struct tensor *y, const struct tensor *x,
+                   const struct res_block *block, const struct tensor *silu_e)
 {
     status st;
     int64_t frame_bytes = x->h * x->w * (x->c + y->c) * (int64_t)sizeof(float);
@@ -128,6 +128,8 @@ static status forward_spatial(struct dev *dev, struct tensor *y, const struct te
     size_t mark = arena_mark(&dev->act);
     const float *add;
 
+    CHECK(y->data && y->n == x->n && y->h == x->h && y->w == x->w);
+    CHECK(y->data != x->data || y->c == x->c);
     TRY(time_vector(dev, &add, &block->spatial, silu_e));
     step = step < 1 ? 1 : step;
     for (int64_t first = 0; first < x->n; first += step) {
@@ -142,9 +144,8 @@ out:
     return st;
 }
 
-/* y += mix * temporal(y), all frames together. */
-static status forward_temporal(struct dev *dev, struct tensor *y, const struct res_block *block,
-                               const struct tensor *silu_e)
+status res_temporal(struct dev *dev, struct tensor *y, const struct res_block *block,
+                    const struct tensor *silu_e)
 {
     status st;
     const struct res_half *l = &block->temporal;
@@ -152,6 +153,8 @@ static status forward_temporal(struct dev *dev, struct tensor *y, const struct r
     size_t mark = arena_mark(&dev->act);
     const float *add;
 
+    if (!block->is_temporal)
+        return OK;
     TRY(time_vector(dev, &add, l, silu_e));
     TRY(op_group_norm(dev, &a, y, &l->norm1, y->n, true)); /* [f,h,w,c] */
     TRY(op_conv_temporal(dev, &b, &a, &l->conv1, &(struct op_conv_opt){ .add = add })); /* same */
@@ -168,11 +171,8 @@ status res_forward(struct dev *dev, struct tensor *y, const struct tensor *x,
 {
     status st;
 
-    CHECK(y->data && y->n == x->n && y->h == x->h && y->w == x->w);
-    CHECK(y->data != x->data || y->c == x->c);
-    TRY(forward_spatial(dev, y, x, block, silu_e));
-    if (block->is_temporal)
-        TRY(forward_temporal(dev, y, block, silu_e));
+    TRY(res_spatial(dev, y, x, block, silu_e));
+    TRY(res_temporal(dev, y, block, silu_e));
 out:
     return st;
 }

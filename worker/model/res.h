@@ -48,4 +48,11 @@ MUST_USE status res_load(struct res_block *block, struct weights *w, const char 
 MUST_USE status res_forward(struct dev *dev, struct tensor *y, const struct tensor *x,
                             const struct res_block *block, const struct tensor *silu_e);
 
+/* The two halves of res_forward, for a caller that wants x's memory back in between:
+ * y = spatial(x), then y = y + mix * temporal(y) if the block has a temporal half. */
+MUST_USE status res_spatial(struct dev *dev, struct tensor *y, const struct tensor *x,
+                            const struct res_block *block, const struct tensor *silu_e);
+MUST_USE status res_temporal(struct dev *dev, struct tensor *y, const struct res_block *block,
+                             const struct tensor *silu_e);
+
 #endif

@@ -14,6 +14,9 @@
 
 #define LENGTH_BYTES 8
 
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "tensors are little-endian in the file and are copied as they are");
+
 static const struct {
     const char *name;
     enum safetensors_dtype dtype;
@@ -297,9 +300,25 @@ static float float_of_bfloat(uint16_t b)
     return f;
 }
 
-static uint16_t read_le16(const uint8_t *p)
+/* Sixteen bits at a time through an aligned buffer, which lets the compiler use vectors: a checkpoint
+ * has billions of these. */
+static void read_sixteen(const uint8_t *src, int64_t count, bool is_half, float *dst)
 {
-    return (uint16_t)(p[0] | p[1] << 8);
+    enum { CHUNK = 1024 };
+    uint16_t chunk[CHUNK];
+
+    for (int64_t done = 0; done < count; done += CHUNK) {
+        int64_t here = count - done < CHUNK ? count - done : CHUNK;
+
+        memcpy(chunk, src + 2 * done, (size_t)here * 2);
+        if (is_half) {
+            for (int64_t i = 0; i < here; i++)
+                dst[done + i] = float_of_half(chunk[i]);
+        } else {
+            for (int64_t i = 0; i < here; i++)
+                dst[done + i] = float_of_bfloat(chunk[i]);
+        }
+    }
 }
 
 status safetensors_read_f32(const struct safetensors_tensor *t, int64_t first, int64_t count,
@@ -312,12 +331,8 @@ status safetensors_read_f32(const struct safetensors_tensor *t, int64_t first, i
             memcpy(dst, t->data + 4 * first, (size_t)count * 4);
         return OK;
     case SAFETENSORS_F16:
-        for (int64_t i = 0; i < count; i++)
-            dst[i] = float_of_half(read_le16(t->data + 2 * (first + i)));
-        return OK;
     case SAFETENSORS_BF16:
-        for (int64_t i = 0; i < count; i++)
-            dst[i] = float_of_bfloat(read_le16(t->data + 2 * (first + i)));
+        read_sixteen(t->data + 2 * first, count, t->dtype == SAFETENSORS_F16, dst);
         return OK;
     case SAFETENSORS_NONE:
     case SAFETENSORS_F64:

@@ -210,14 +210,26 @@ out:
     return st;
 }
 
-/* *y = the blocks of a level; y is taken from the arena. */
-static status blocks_forward(struct dev *dev, struct tensor *y, const struct tensor *x,
-                             const struct vae_level *level)
+/* *y = the blocks of a level on x, or on x resampled to twice its size by up; y is taken from the
+ * arena. CAREFUL: y lies below its input, so that the input, which is the largest tensor of a
+ * decoder, is gone before the temporal half asks for memory. */
+static status level_forward(struct dev *dev, struct tensor *y, const struct tensor *x,
+                            const struct conv *up, const struct vae_level *level)
 {
     status st;
+    const int64_t scale = up ? 2 : 1;
+    const struct res_block *first = &level->blocks[0];
+    struct tensor resampled = { 0 };
+    size_t scratch;
 
-    TRY(op_new(dev, y, x->n, x->h, x->w, level->blocks[0].spatial.conv1.co));
-    TRY(res_forward(dev, y, x, &level->blocks[0], NULL));
+    TRY(op_new(dev, y, x->n, scale * x->h, scale * x->w, first->spatial.conv1.co));
+    scratch = arena_mark(&dev->act);
+    if (up)
+        TRY(op_conv2d(dev, &resampled, x, up,
+                      &(struct op_conv_opt){ .up_h = 2 * x->h, .up_w = 2 * x->w }));
+    TRY(res_spatial(dev, y, up ? &resampled : x, first, NULL));
+    arena_release(&dev->act, scratch);
+    TRY(res_temporal(dev, y, first, NULL));
     for (int i = 1; i < level->block_count; i++)
         TRY(res_forward(dev, y, y, &level->blocks[i], NULL));
 out:
@@ -260,7 +272,7 @@ status vae_encode(struct dev *dev, const struct vae *vae, const float *image, in
         const struct vae_level *level = &e->levels[i];
         struct tensor y = { 0 };
 
-        TRY(blocks_forward(dev, &y, &x, level)); /* [1,h,w,ci] */
+        TRY(level_forward(dev, &y, &x, NULL, level)); /* [1,h,w,ci] */
         x = y;
         if (level->has_resample) {
             x = (struct tensor){ 0 };
@@ -312,16 +324,11 @@ static status decode_chunk(struct dev *dev, const struct vae *vae,
     TRY(mid_forward(dev, &x, d));
     progress_step(args->progress, done + 1, total);
     for (int i = 0; i < levels; i++) {
-        const struct vae_level *level = &d->levels[i];
         struct tensor y = { 0 };
 
-        TRY(blocks_forward(dev, &y, &x, level)); /* [f,h,w,ci] */
+        TRY(level_forward(dev, &y, &x, i ? &d->levels[i - 1].resample : NULL,
+                          &d->levels[i])); /* [f,2^i h,2^i w,ci] */
         x = y;
-        if (level->has_resample) {
-            x = (struct tensor){ 0 };
-            TRY(op_conv2d(dev, &x, &y, &level->resample,
-                          &(struct op_conv_opt){ .up_h = 2 * y.h, .up_w = 2 * y.w }));
-        }
         progress_step(args->progress, done + 2 + i, total);
     }
     TRY(out_forward(dev, &rgb, &x, d));                             /* [f,H,W,3] */
