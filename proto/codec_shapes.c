@@ -43,9 +43,9 @@
     {                                                                                              \
         ROW(type_, field_, wire_), .kind = CODEC_TEXT, .min = min_, .max = max_                    \
     }
-#define SENTENCE(type_, wire_, field_)                                                             \
+#define SENTENCE(type_, wire_, field_, max_)                                                       \
     {                                                                                              \
-        ROW(type_, field_, wire_), .kind = CODEC_SENTENCE, .max = MSG_SENTENCE_MAX                 \
+        ROW(type_, field_, wire_), .kind = CODEC_SENTENCE, .max = max_                             \
     }
 #define PART(type_, wire_, field_, part_)                                                          \
     {                                                                                              \
@@ -110,7 +110,7 @@ static const struct codec_field verdict_fields[] = {
     ENUM(struct msg_job_verdict, Onestep__JobVerdict, verdict, 1, VERDICT_COUNT - 1),
     ENUM(struct msg_job_verdict, Onestep__JobVerdict, state, 0, JOB_STATE_COUNT - 1),
     ENUM(struct msg_job_verdict, Onestep__JobVerdict, code, 0, STATUS_COUNT - 1),
-    SENTENCE(struct msg_job_verdict, Onestep__JobVerdict, sentence),
+    SENTENCE(struct msg_job_verdict, Onestep__JobVerdict, sentence, MSG_SENTENCE_MAX),
 };
 static const struct codec_shape verdict_shape =
     SHAPE("job verdict", struct msg_job_verdict, onestep__job_verdict__descriptor, verdict_fields);
@@ -147,7 +147,7 @@ static const struct codec_field status_fields[] = {
     TEXT(struct job_status, Onestep__JobStatus, worker, 0, 2 * PEOPLE_BYTES_MAX),
     TEXT(struct job_status, Onestep__JobStatus, stage, 0, MSG_STAGE_MAX),
     ENUM(struct job_status, Onestep__JobStatus, code, 0, STATUS_COUNT - 1),
-    SENTENCE(struct job_status, Onestep__JobStatus, sentence),
+    SENTENCE(struct job_status, Onestep__JobStatus, sentence, MSG_SENTENCE_MAX),
     PART(struct job_status, Onestep__JobStatus, result, &result_shape),
 };
 static const struct codec_shape status_shape =
@@ -169,16 +169,16 @@ static const struct codec_field pong_fields[] = {
 
 static const struct codec_field error_fields[] = {
     ENUM(struct msg_error, Onestep__Error, code, 1, STATUS_COUNT - 1),
-    SENTENCE(struct msg_error, Onestep__Error, sentence),
+    SENTENCE(struct msg_error, Onestep__Error, sentence, MSG_SENTENCE_MAX),
 };
 
 /* --- worker and broker --- */
 
 static const struct codec_field hello_fields[] = {
     ID(struct msg_hello, Onestep__Hello, worker),
-    TEXT(struct msg_hello, Onestep__Hello, host, 0, PEOPLE_BYTES_MAX),
-    TEXT(struct msg_hello, Onestep__Hello, device, 0, PEOPLE_BYTES_MAX),
-    TEXT(struct msg_hello, Onestep__Hello, version, 0, PEOPLE_BYTES_MAX),
+    SENTENCE(struct msg_hello, Onestep__Hello, host, PEOPLE_BYTES_MAX),
+    SENTENCE(struct msg_hello, Onestep__Hello, device, PEOPLE_BYTES_MAX),
+    SENTENCE(struct msg_hello, Onestep__Hello, version, PEOPLE_BYTES_MAX),
     { MANY(struct msg_hello, Onestep__Hello, models, model_count, 1, MSG_MODELS_MAX),
       .kind = CODEC_TEXTS },
 };
@@ -236,7 +236,7 @@ static const struct codec_field done_fields[] = {
 static const struct codec_field fail_fields[] = {
     PART(struct msg_fail, Onestep__Fail, lease, &lease_shape),
     ENUM(struct msg_fail, Onestep__Fail, code, 1, STATUS_COUNT - 1),
-    SENTENCE(struct msg_fail, Onestep__Fail, sentence),
+    SENTENCE(struct msg_fail, Onestep__Fail, sentence, MSG_SENTENCE_MAX),
 };
 
 static const struct codec_field release_fields[] = {
