@@ -11,6 +11,7 @@
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -30,6 +31,9 @@
 /* Patience with a program that was told to stop, before it is told so again, and killed. */
 #define STOP_MS 1500
 #define HAND_BACK_MS 5000
+
+/* With less than this left, a disk is called full: one write of Redis must fit. */
+#define FULL_BYTES ((size_t)16 << 10)
 
 /* Longest folder that the folder of sockets may be in. */
 #define BASE_MAX 50
@@ -296,13 +300,30 @@ out:
 
 /* --- the three -------------------------------------------------------------------------------- */
 
+static bool disk_is_full(const char *folder)
+{
+    struct statvfs disk;
+
+    return statvfs(folder, &disk) == 0 && disk.f_bavail * disk.f_frsize < FULL_BYTES;
+}
+
+static status fail_full(const struct services *s)
+{
+    return FAIL(ERR_FULL, "%s: the disk is full; free some space or give another -o DIR",
+                s->config.out);
+}
+
 static status start_redis(struct services *s)
 {
+    status st;
+
     char socket_path[SERVICES_URL_ROOM];
     struct redis_child_config config = { .dir = s->redis_dir, .socket_path = socket_path };
 
     snprintf(socket_path, sizeof(socket_path), "%s/redis.sock", s->run_dir);
-    return redis_child_start(&s->redis, &config);
+    st = redis_child_start(&s->redis, &config);
+    /* A server that ended at its start says so, but not why. */
+    return st != OK && disk_is_full(s->state_dir) ? fail_full(s) : st;
 }
 
 static status prepare(struct services *s, struct service *v, const char *name, const char *log_name)
@@ -377,6 +398,9 @@ status services_check(struct services *s)
     status st = OK;
 
     if (s->redis.pid && redis_child_has_ended(&s->redis)) {
+        /* Redis ends rather than go on without having written what it acknowledged. */
+        if (disk_is_full(s->state_dir))
+            TRY(fail_full(s));
         if (s->redis_restarts_left == 0)
             TRY(FAIL(ERR_UNAVAILABLE, "redis-server has ended again; see %s", s->redis.log_path));
         s->redis_restarts_left--;

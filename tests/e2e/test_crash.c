@@ -112,10 +112,10 @@ TEST_TIMEOUT(crash_full_disk, 120)
     struct stack_output o;
     char out[FILE_PATH_BYTES];
 
-    snprintf(out, sizeof(out), "%s/data", disk_small((size_t)256 << 10));
-    o = ONESTEP("run", PHOTO, "--model", stack_model(), "-o", out, "--attempts=1", "--frames=64",
-                "--width=512", "--height=512", "--threads=1");
-    stack_expect(&o, 9, "full");
+    snprintf(out, sizeof(out), "%s/data", disk_small((size_t)160 << 10));
+    o = ONESTEP("run", PHOTO, "--model", stack_model(), "-o", out, "--attempts=1", "--frames=8",
+                "--width=256", "--height=256", "--threads=1");
+    stack_expect(&o, 9, "the disk is full; free some space");
     EXPECT_INT(stack_lines(o.out), 0);
     EXPECT(strstr(o.err, out));
 }
