@@ -108,14 +108,13 @@ static void *intake_main(void *self)
 static status begin_dump(struct crew *c, struct attempt *a, struct dump *d)
 {
     status st = OK;
-    char device[128];
 
     TRY(dump_open(d, c->dump_dir, a->lease.job));
     TRY(dump_spec(d, &a->spec));
     TRY(dump_text(d, "job", a->lease.job));
     TRY(dump_text(d, "checkpoint", c->model_dir));
     TRY(dump_text(d, "checkpoint_hash", c->pipeline->checkpoint.hash));
-    TRY(dump_text(d, "device", pipeline_device(c->pipeline, device, sizeof(device))));
+    TRY(dump_text(d, "device", pipeline_device(c->pipeline)));
     TRY(dump_text(d, "build", c->result.maker.build));
     TRY(dump_image(d, a->image.rgb, a->image.height_px, a->image.width_px));
 out:

@@ -122,10 +122,9 @@ struct worker {
     struct workdir workdir;   /* files being written */
     struct crew crew;         /* the threads that work */
     struct agent *agent;      /* the queue */
-    char device[128];         /* sentence about the device */
-    char hash[64];            /* of the weights */
     pthread_t signals;        /* thread; valid while has_signals */
     bool has_signals;         /* signals runs */
+    atomic_bool is_serving;   /* agent is there for signals */
     atomic_bool is_broken;    /* the device failed */
 };
 
@@ -198,6 +197,17 @@ static void signal_set(sigset_t *set)
     sigaddset(set, SIGUSR1); /* ours: the thread's own end */
 }
 
+/* Before there is a lease to hand back, a signal does what it does to any program. */
+static void die_of(int number)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, number);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    raise(number);
+}
+
 static void *signals_main(void *self)
 {
     struct worker *w = self;
@@ -206,7 +216,9 @@ static void *signals_main(void *self)
 
     signal_set(&set);
     while (sigwait(&set, &number) == 0 && number != SIGUSR1) {
-        log_info("worker.signal", "signal=%s", strsignal(number));
+        if (!atomic_load(&w->is_serving))
+            die_of(number);
+        log_info("worker.signal", "signal=%d", number);
         if (seen++ == 0)
             agent_drain(w->agent);
         else
@@ -215,6 +227,7 @@ static void *signals_main(void *self)
     return NULL;
 }
 
+/* CAREFUL: before any other thread exists, which would take a signal with its default action. */
 static status begin_signals(struct worker *w)
 {
     sigset_t set;
@@ -248,11 +261,8 @@ static status open_pipeline(struct worker *w)
         .kern = { .threads = (int)cfg->threads, .isa = cfg->isa },
         .memory_max_bytes = (size_t)cfg->memory_max_bytes,
     };
-    status st = pipeline_open(&w->pipeline, &config);
 
-    if (st == OK)
-        pipeline_device(&w->pipeline, w->device, sizeof(w->device));
-    return st;
+    return pipeline_open(&w->pipeline, &config);
 }
 
 static status open_workdir(struct worker *w)
@@ -292,7 +302,7 @@ static status open_crew(struct worker *w)
                     .work_dir = w->workdir.path,
                     .maker = { .checkpoint = w->pipeline.checkpoint.name,
                                .hash = w->pipeline.checkpoint.hash,
-                               .device = w->device,
+                               .device = pipeline_device(&w->pipeline),
                                .build = ONESTEP_BUILD } },
         .dump_dir = cfg->dump,
         .model_dir = model_dir ? model_dir : cfg->model,
@@ -310,7 +320,7 @@ static status open_agent(struct worker *w)
     const struct agent_sink sink = { w, on_job, on_cancel };
     struct agent_config config = {
         .host = "",
-        .device = w->device,
+        .device = pipeline_device(&w->pipeline),
         .version = ONESTEP_VERSION,
         .heartbeat_ms = cfg->heartbeat_ms,
         .prefetch = cfg->prefetch,
@@ -353,10 +363,10 @@ static status serve(struct worker *w)
     TRY(open_workdir(w));
     TRY(open_crew(w));
     TRY(open_agent(w));
-    TRY(begin_signals(w));
+    atomic_store(&w->is_serving, true);
     log_info("worker.ready", "worker=%s model=%s hash=%s device=\"%s\" memory_max_mib=%zu",
              agent_id(w->agent), w->pipeline.checkpoint.name, w->pipeline.checkpoint.hash,
-             w->device, w->pipeline.memory_max_bytes >> 20);
+             pipeline_device(&w->pipeline), w->pipeline.memory_max_bytes >> 20);
     TRY(agent_run(w->agent));
     if (atomic_load(&w->is_broken))
         TRY(FAIL(ERR_DEVICE, "the compute device failed; see the log line device.failed"));
@@ -384,6 +394,7 @@ int main(int argc, char **argv)
     if (is_done)
         return 0;
     log_set_level((enum log_level)w.cfg.log_level);
+    TRY(begin_signals(&w));
     TRY(open_pipeline(&w));
     if (w.cfg.plan[0])
         TRY(print_plan(&w));

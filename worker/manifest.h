@@ -28,7 +28,7 @@ struct manifest_output {
 struct manifest_maker {
     const char *checkpoint; /* name of the checkpoint's folder */
     const char *hash;       /* of its weights */
-    const char *device;     /* "cpu: avx512, 2 threads" */
+    const char *device;     /* "cpu, avx512, 2 threads" */
     const char *build;      /* release and git describe */
 };
 

@@ -528,8 +528,7 @@ void pipeline_close(struct pipeline *p)
     *p = (struct pipeline){ 0 };
 }
 
-const char *pipeline_device(const struct pipeline *p, char *text, size_t text_bytes)
+const char *pipeline_device(const struct pipeline *p)
 {
-    snprintf(text, text_bytes, "%s: %s", p->dev.kern->name, kern_describe(p->dev.ctx));
-    return text;
+    return kern_describe(p->dev.ctx);
 }

@@ -82,7 +82,7 @@ MUST_USE status pipeline_admit(const struct job_spec *spec, const struct pipelin
  * latents are not finite; those of the dump. */
 MUST_USE status pipeline_run(struct pipeline *p, const struct pipeline_clip *clip);
 
-/* One sentence for logs and manifests: "cpu: avx512, 2 threads". Into text; returns text. */
-const char *pipeline_device(const struct pipeline *p, char *text, size_t text_bytes);
+/* One sentence for logs and manifests: "cpu, avx512, 2 threads". Lives as long as p is open. */
+const char *pipeline_device(const struct pipeline *p);
 
 #endif
