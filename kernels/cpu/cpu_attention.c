@@ -11,7 +11,7 @@
 
 #include "kernels/cpu/cpu_priv.h"
 
-#define QUERY_ROWS 192    /* at most, in a task: each packed key serves so many queries */
+#define QUERY_ROWS 384    /* at most, in a task: each packed key serves so many queries */
 #define PIXELS_PER_TASK 8 /* temporal attention */
 
 /* One head of one sequence. */
@@ -70,8 +70,8 @@ static status plan_blocks(struct plan *p)
 
     p->d_blocks = cpu_parts(p->d, CPU_DEPTH);
     p->d_pitch = cpu_parts(p->d, panel) * panel;
-    p->key_rows = p->d <= 128 ? 256 : p->d <= 256 ? 128 : 64;
-    p->query_rows = cpu_min(QUERY_ROWS, p->queries);
+    p->key_rows = p->d <= 256 ? 128 : 64;
+    p->query_rows = cpu_parts(p->queries, cpu_parts(p->queries, QUERY_ROWS)); /* equal blocks */
     while (tiles_lay_out(p, scratch, &t) > CPU_WORKER_FLOATS) {
         if (p->query_rows <= 4)
             return FAIL(ERR_NOMEM, "attention with heads of %lld: too wide for this device",
@@ -113,6 +113,7 @@ static void score(const struct plan *p, const struct sequence *s, const struct t
         for (int64_t b = 0; b < p->d_blocks; b++)
             isa->tile(&(struct cpu_tile){ .a = t->q + b * p->query_rows * CPU_PITCH,
                                           .b = packed + b * CPU_DEPTH * panel,
+                                          .next_b = packed,
                                           .c = t->scores + j,
                                           .c_pitch = CPU_PITCH,
                                           .rows = rows,
@@ -140,6 +141,7 @@ static void mix_values(const struct plan *p, const struct sequence *s, const str
         }
         isa->tile(&(struct cpu_tile){ .a = t->scores,
                                       .b = packed,
+                                      .next_b = packed,
                                       .c = t->sums + d0,
                                       .c_pitch = p->d_pitch,
                                       .rows = rows,

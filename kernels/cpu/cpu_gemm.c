@@ -13,9 +13,9 @@
 #include "kernels/cpu/cpu_priv.h"
 
 /* Largest task; A's block and the sums together take 0.4 MB of a thread's second-level cache. */
-#define TASK_ROWS 192
-#define TASK_COLUMNS 256
-_Static_assert(TASK_ROWS *(CPU_PITCH + TASK_COLUMNS) <= CPU_WORKER_FLOATS,
+#define TASK_ROWS 96
+#define TASK_COLUMNS 512
+_Static_assert(TASK_ROWS *(CPU_PITCH + TASK_COLUMNS + 16) <= CPU_WORKER_FLOATS,
                "a task fits its scratch");
 
 /* One pass over A with the panels that are packed. */
@@ -27,6 +27,8 @@ struct pass {
     int64_t rows_step;      /* rows of a task */
     int64_t panels_step;    /* panels of a task */
     int64_t row_parts;      /* tasks one below the other */
+    int64_t depth;          /* columns of a block of A, but for the last */
+    int64_t pitch;          /* floats between rows of sums */
 };
 
 static void pack_half(const struct pass *p, float *dst, int64_t first, int64_t count)
@@ -56,32 +58,55 @@ static void pack_task(void *arg, int64_t task, int worker)
     }
 }
 
+/* The weights for panel i of a task, at block `at`. After the last panel: the first of the next
+ * block. */
+static const float *packed_at(const struct pass *p, int64_t first, int64_t panels, int64_t i,
+                              const struct cpu_block *at)
+{
+    int64_t k0 = at->k0;
+
+    if (i == panels) {
+        i = 0;
+        k0 += at->depth;
+    }
+    return p->packed + ((first + i) * p->g->k + k0) * 2 * p->ctx->isa->lanes;
+}
+
 static void product_task(void *arg, int64_t task, int worker)
 {
     const struct pass *p = arg;
     const struct cpu_gemm *g = p->g;
     const struct cpu_isa *isa = p->ctx->isa;
-    int64_t width = 2 * isa->lanes, pitch = p->panels_step * width;
+    int64_t width = 2 * isa->lanes;
     int64_t first = task / p->row_parts * p->panels_step;
     int64_t panels = cpu_min(p->panels - first, p->panels_step);
     struct cpu_block at = { .m0 = task % p->row_parts * p->rows_step };
     float *block = cpu_worker(p->ctx, worker), *sums = block + TASK_ROWS * CPU_PITCH;
+    const float *y;
+    int64_t y_width;
+    bool is_last;
 
+    y_width = g->e.gate ? isa->lanes : width;
+    y = g->e.y + at.m0 * g->e.n + (p->panel0 + first) * y_width;
     at.rows = cpu_min(g->m - at.m0, p->rows_step);
-    for (at.k0 = 0; at.k0 < g->k; at.k0 += CPU_DEPTH) {
-        at.depth = cpu_min(g->k - at.k0, CPU_DEPTH);
+    for (at.k0 = 0; at.k0 < g->k; at.k0 += p->depth) {
+        at.depth = cpu_min(g->k - at.k0, p->depth);
+        is_last = at.k0 + at.depth == g->k;
         g->fill(g->source, &at, block);
         for (int64_t i = 0; i < panels; i++)
             isa->tile(&(struct cpu_tile){ .a = block,
-                                          .b = p->packed + ((first + i) * g->k + at.k0) * width,
+                                          .b = packed_at(p, first, panels, i, &at),
                                           .c = sums + i * width,
-                                          .c_pitch = pitch,
+                                          .c_pitch = p->pitch,
                                           .rows = at.rows,
                                           .depth = at.depth,
-                                          .is_sum = at.k0 > 0 });
+                                          .is_sum = at.k0 > 0,
+                                          .next_b = packed_at(p, first, panels, i + 1, &at),
+                                          .y = is_last ? y + i * y_width : NULL,
+                                          .y_pitch = g->e.n });
     }
     isa->finish(&g->e, &(struct cpu_sums){ .sums = sums,
-                                           .pitch = pitch,
+                                           .pitch = p->pitch,
                                            .m0 = at.m0,
                                            .rows = at.rows,
                                            .panel0 = p->panel0 + first,
@@ -102,6 +127,7 @@ static void cut_tasks(struct pass *p)
     while (p->rows_step > 2 * isa->rows &&
            cpu_parts(p->panels, p->panels_step) * cpu_parts(p->g->m, p->rows_step) < wanted)
         p->rows_step = cpu_parts(p->rows_step, 2 * isa->rows) * isa->rows;
+    p->pitch = p->panels_step * 2 * isa->lanes + 16; /* an odd number of cache lines */
     p->row_parts = cpu_parts(p->g->m, p->rows_step);
 }
 
@@ -115,6 +141,7 @@ status cpu_gemm_run(struct cpu_ctx *ctx, const struct cpu_gemm *g)
 
     if (fits < 1)
         fits = 1;
+    p.depth = cpu_parts(g->k, cpu_parts(g->k, CPU_DEPTH)); /* equal blocks */
     st = cpu_shared(ctx, cpu_min(fits, total) * panel_floats, &p.packed);
     if (st != OK)
         return st;

@@ -15,7 +15,7 @@
 /* Depth of a block of the left matrix, and floats between its rows: a constant, so that the row's
  * addresses cost no registers, and an odd number of cache lines, so that rows spread over the
  * cache. */
-#define CPU_DEPTH 256
+#define CPU_DEPTH 384
 #define CPU_PITCH (CPU_DEPTH + 16)
 
 /* What happens to the sums of a matrix product:
@@ -54,6 +54,9 @@ struct cpu_tile {
     int64_t c_pitch;     /* floats between rows of c */
     int64_t rows, depth; /* sizes, at least 1 */
     bool is_sum;         /* add to what is in c */
+    const float *next_b; /* b of the next product, fetched during this one; any address will do */
+    const float *y;      /* [rows][2 lanes], fetched because it is written next; NULL: none */
+    int64_t y_pitch;     /* floats between rows of y */
 };
 
 /* One instruction set. */

@@ -24,6 +24,9 @@ CPU_INLINE void tile_rows(const struct cpu_tile *t, int64_t first, const int row
     int64_t c_pitch = t->c_pitch, depth = t->depth;
     float *c = t->c + first * c_pitch;
     const bool is_sum = t->is_sum;
+    /* The tiles of this product share the work of fetching the next b. */
+    int64_t ahead_step = PANEL * CPU_TILE_ROWS / t->rows;
+    const float *ahead = t->next_b + first / CPU_TILE_ROWS * depth * ahead_step;
     vec sum[CPU_TILE_ROWS][2];
 
 #pragma GCC unroll 16
@@ -31,8 +34,16 @@ CPU_INLINE void tile_rows(const struct cpu_tile *t, int64_t first, const int row
         sum[i][0] = is_sum ? vec_load(c + i * c_pitch) : vec_all(0);
         sum[i][1] = is_sum ? vec_load(c + i * c_pitch + CPU_LANES) : vec_all(0);
     }
+    for (int i = 0; t->y && i < rows; i++) {
+        const float *y = t->y + (first + i) * t->y_pitch;
+
+        __builtin_prefetch(y, 1);
+        __builtin_prefetch(y + CPU_LANES, 1);
+    }
     for (int64_t k = 0; k < depth; k++) {
         vec b0 = vec_load(b + k * PANEL), b1 = vec_load(b + k * PANEL + CPU_LANES);
+
+        __builtin_prefetch(ahead + k * ahead_step, 0, 2);
 
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) {

@@ -67,7 +67,7 @@ static struct tensor tensor(int64_t n, int64_t h, int64_t w, int64_t c)
     };
 }
 
-/* --- oneDNN ------------------------------------------------------------------------------------- */
+/* --- oneDNN --- */
 
 static void dnnl_ok(dnnl_status_t st)
 {
@@ -153,7 +153,7 @@ static void peer_run(void *self)
     dnnl_ok(dnnl_stream_wait(k->stream));
 }
 
-/* --- measuring ---------------------------------------------------------------------------------- */
+/* --- measuring --- */
 
 /* amount: floating-point operations or bytes of one run. */
 static void measure(struct state *s, struct subject *k, void (*run)(void *), const char *name,
