@@ -1,9 +1,11 @@
 /* The threads of a worker, from lease to published result, with the tiny model and a folder as the
  * store; the world around the crew is a list of what it said. */
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "common/base/file.h"
@@ -39,6 +41,8 @@ struct world {
     pthread_cond_t change;
     struct said said[64];
     int count;
+    int broken;          /* times that the device was said to be broken */
+    int may_break;       /* times that it should be said */
     const char *stop_at; /* cancel the lease when this stage is reported; NULL: never */
 };
 
@@ -119,8 +123,11 @@ static void on_stopped(void *self, const struct lease *lease)
 
 static void on_broken(void *self)
 {
-    (void)self;
-    test_fail(__FILE__, __LINE__, "the device is said to be broken");
+    struct world *w = self;
+
+    pthread_mutex_lock(&w->lock);
+    w->broken++;
+    pthread_mutex_unlock(&w->lock);
 }
 
 static const char *in_tmp(const char *name, char *dst)
@@ -162,6 +169,7 @@ static void close_world(struct world *w)
 {
     crew_close(&w->crew);
     pipeline_close(&w->pipeline);
+    EXPECT_INT(w->broken, w->may_break);
 }
 
 /* A PNG in the test's folder, and a job for it. */
@@ -451,5 +459,59 @@ TEST(crew_dumps_what_the_help_promises)
     EXPECT_TEXT(safetensors_meta_find(&dump, "guidance_max"), "3");
     EXPECT_TEXT(safetensors_meta_find(&dump, "checkpoint"), MODEL);
     safetensors_close(&dump);
+    close_world(&w);
+}
+
+static status fail_linear(struct kern_ctx *ctx, const struct kern_linear *a)
+{
+    (void)ctx;
+    (void)a;
+    return FAIL(ERR_DEVICE, "the device fell off the bus");
+}
+
+TEST(crew_reports_a_broken_device_once)
+{
+    struct world w;
+    struct job_spec spec = job_for("in.png");
+    struct lease one, two;
+    struct kern_table table;
+    struct said said;
+
+    open_world(&w, false);
+    w.may_break = 1;
+    table = *w.pipeline.dev.kern;
+    table.linear = fail_linear;
+    w.pipeline.dev.kern = &table;
+    one = take(&w, &spec, job_a, 1);
+    two = take(&w, &spec, job_b, 1);
+    said = wait_for(&w, &one);
+    EXPECT(said.end == END_FAILED && said.code == ERR_DEVICE);
+    EXPECT_TEXT(said.sentence, "the device fell off the bus");
+    said = wait_for(&w, &two);
+    EXPECT(said.end == END_FAILED && said.code == ERR_DEVICE);
+    close_world(&w);
+}
+
+/* A file that may not grow is what a full disk looks like. */
+TEST(crew_names_the_full_disk_and_recovers)
+{
+    struct world w;
+    struct job_spec spec = job_for("in.png");
+    struct rlimit full = { 512, RLIM_INFINITY }, fine = { RLIM_INFINITY, RLIM_INFINITY };
+    struct lease lease;
+    struct said said;
+
+    EXPECT(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+    open_world(&w, false);
+    EXPECT(setrlimit(RLIMIT_FSIZE, &full) == 0);
+    lease = take(&w, &spec, job_a, 1);
+    said = wait_for(&w, &lease);
+    EXPECT(setrlimit(RLIMIT_FSIZE, &fine) == 0);
+    printf("%s\n", said.sentence);
+    EXPECT(said.end == END_FAILED);
+    EXPECT_TEXT(status_name(said.code), "full");
+    EXPECT(strstr(said.sentence, test_tmpdir()) != NULL);
+    lease = take(&w, &spec, job_a, 2);
+    EXPECT(wait_for(&w, &lease).end == END_DONE);
     close_world(&w);
 }
