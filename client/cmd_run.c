@@ -308,6 +308,12 @@ static status on_cancelled(void *self, const struct msg_job_verdict *v)
     return OK;
 }
 
+/* Are the services gone already? */
+static bool is_deserted(const struct run *r)
+{
+    return r->line->options.keep && r->keeper.pid == 0;
+}
+
 /* Leave no job behind that nobody waits for. That is a courtesy: if the broker can't be told, the
  * jobs stay queued in OUT, and the next run says so. st, with its sentence, is handed through. */
 static status cancel_rest(struct run *r, status st)
@@ -321,8 +327,9 @@ static status cancel_rest(struct run *r, status st)
             memcpy(r->jobs.ids[left++], r->jobs.ids[i], JOB_ID_BYTES);
     }
     r->session.interrupt_fd = -1;
-    if (left && jobs_cancel(&r->session, (const char(*)[JOB_ID_BYTES])r->jobs.ids, left,
-                            on_cancelled, r) != OK)
+    if (left &&
+        (is_deserted(r) || jobs_cancel(&r->session, (const char(*)[JOB_ID_BYTES])r->jobs.ids, left,
+                                       on_cancelled, r) != OK))
         output_note("not cancelled, still queued in %s: %zu", r->out, left);
     return FAIL(st, "%s", sentence);
 }

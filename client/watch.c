@@ -132,32 +132,35 @@ static bool all_have_ended(const struct watch *w)
 static status bear_silence(struct watch *w)
 {
     int64_t patience = w->patience_ms ? w->patience_ms : WATCH_PATIENCE_MS;
+    char sentence[512];
+    status st = OK;
 
+    snprintf(sentence, sizeof(sentence), "%s", status_message());
+    /* Who watches may know why, and then there is no hope. */
+    if (w->on_tick)
+        TRY(w->on_tick(w->self));
     if (clock_mono_ms() - w->heard_ms > patience)
-        return ERR_UNAVAILABLE;
+        TRY(FAIL(ERR_UNAVAILABLE, "%s", sentence));
     if (!w->is_silent)
-        watch_note(w, "%s; still trying", status_message());
+        watch_note(w, "%s; still trying", sentence);
     w->is_silent = true;
-    return OK;
+out:
+    return st;
 }
 
 static status watch_round(struct watch *w)
 {
     status st = ask_round(w);
 
-    if (st == ERR_UNAVAILABLE) {
-        st = bear_silence(w);
-    } else if (st == OK) {
-        w->heard_ms = clock_mono_ms();
-        w->is_silent = false;
-    }
+    if (st == ERR_UNAVAILABLE)
+        return bear_silence(w);
     if (st != OK)
         return st;
+    w->heard_ms = clock_mono_ms();
+    w->is_silent = false;
     sum_up(w);
     progress_draw(&w->progress, &w->view);
-    if (w->on_tick)
-        st = w->on_tick(w->self);
-    return st;
+    return w->on_tick ? w->on_tick(w->self) : OK;
 }
 
 static int64_t round_ms(const struct watch *w)

@@ -115,7 +115,8 @@ TEST_TIMEOUT(crash_full_disk, 120)
     snprintf(out, sizeof(out), "%s/data", disk_small((size_t)160 << 10));
     o = ONESTEP("run", PHOTO, "--model", stack_model(), "-o", out, "--attempts=1", "--frames=8",
                 "--width=256", "--height=256", "--threads=1");
-    stack_expect(&o, 9, "the disk is full; free some space");
+    stack_expect(&o, 9, out);
+    /* without the right to mount, disk_small limits the size of files instead */
+    EXPECT(strstr(o.err, "the disk is full; free some space") || strstr(o.err, "file size limit"));
     EXPECT_INT(stack_lines(o.out), 0);
-    EXPECT(strstr(o.err, out));
 }

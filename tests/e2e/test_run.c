@@ -119,7 +119,7 @@ TEST_TIMEOUT(run_talks_to_people, 120)
 {
     struct stack_output o = RUN(PHOTO);
 
-    stack_expect(&o, 0, "queued");
+    stack_expect(&o, 0, "onestep: ");
     EXPECT_INT(stack_lines(o.out), 3);
     EXPECT(strncmp(o.out, "video     /", 11) == 0);
     EXPECT(strstr(o.out, "\nposter    /") && strstr(o.out, "\nmanifest  /"));
