@@ -355,7 +355,6 @@ static void come_up(struct store *s)
 {
     s->phase = PHASE_UP;
     s->retry_wait_ms = RETRY_FIRST_MS;
-    s->why[0] = '\0';
     if (s->was_up)
         log_info("store.connected", "redis=%s", s->address.label);
     s->was_up = true;
@@ -491,10 +490,13 @@ static status read_replies(struct store *s, int64_t now_ms, store_reply_fn on_re
         TRY(redis_next(s->redis, &value));
         if (!value)
             break;
-        if (s->phase == PHASE_UP)
+        if (s->phase == PHASE_UP) {
             TRY(take_reply(s, value, on_reply, self));
-        else
-            TRY(take_step(s, value));
+            continue;
+        }
+        TRY(take_step(s, value));
+        if (s->phase == PHASE_UP) /* calls that came too early were never sent */
+            fail_all(s, on_reply, self);
     }
     TRY(redis_send(s->redis));
 out:

@@ -32,7 +32,7 @@
 #define HELLO_AGAIN_MS 1000       /* an unanswered HELLO is repeated */
 #define HELLO_REFUSED_MS 5000     /* a refused one later */
 #define SILENT_HEARTBEATS 3       /* then the link is given up, ... */
-#define SILENT_MIN_MS 2000        /* ... but not before this */
+#define SILENT_MIN_MS 500         /* ... but not before this */
 #define OWED_FIRST_MS 300         /* pauses between repetitions of what is owed */
 #define OWED_MAX_MS 5000
 #define STATE_AGAIN_MS 200 /* a new stage is told at once, but not more often */

@@ -334,6 +334,33 @@ TEST(while_redis_is_away_calls_are_answered_and_later_ones_work)
     store_close(s);
 }
 
+/* A call that comes between the loss and the end of the reconnection is not sent; its answer must
+ * not be taken from a later one. */
+TEST(calls_made_while_the_connection_comes_back_are_answered_in_order)
+{
+    static struct seen seen;
+    struct store *s = fixture_open();
+    int64_t deadline_ms = clock_mono_ms() + DEADLINE_MS;
+    int n = 0;
+
+    clear(&seen);
+    redis_child_kill(fixture_redis());
+    add_submits(s, n++, 1);
+    turn_until(s, &seen, 1);
+    restart_redis();
+    while (!store_is_connected(s)) {
+        EXPECT(clock_mono_ms() < deadline_ms && n < 4000);
+        add_submits(s, n++, 1);
+        turn(s, &seen);
+        bus_poll(NULL, 0, 1); /* so that the loop does not run out of tags before Redis is back */
+    }
+    turn_until(s, &seen, n);
+    EXPECT_INT(store_pending(s), 0);
+    EXPECT_INT(fixture_submit(s, 5000, NULL).verdict, VERDICT_OK);
+    EXPECT_INT(fixture_status(s, 5000).jobs[0].state, JOB_QUEUED);
+    store_close(s);
+}
+
 TEST(a_redis_that_hangs_is_given_up_and_found_again)
 {
     static struct seen seen;
