@@ -244,7 +244,7 @@ static status print_result(struct run *r, size_t index, const struct job_status 
         output_note("%s: %lld frames of %lldx%lld in %s", r->line->words[index],
                     (long long)manifest.frames, (long long)manifest.width_px,
                     (long long)manifest.height_px,
-                    output_duration(job->ended_at_ms - job->started_at_ms, time, sizeof(time)));
+                    output_duration((int64_t)(manifest.total_seconds * 1000), time, sizeof(time)));
         buf_reset(&r->text);
         TRY(buf_printf(&r->text, "video     %s\n",
                        output_address(job->result.video, path, sizeof(path))));

@@ -82,6 +82,7 @@ status results_read(struct results_manifest *m, const char *path)
     TRY(json_get_int(&root, "frames", 1, 1 << 20, &m->frames));
     TRY(json_get_int(&root, "width", 1, 1 << 20, &m->width_px));
     TRY(json_get_int(&root, "height", 1, 1 << 20, &m->height_px));
+    TRY(json_get_double(&root, "total_seconds", 0, 1e9, &m->total_seconds));
     outputs = json_find(&root, "outputs");
     TRY(read_sha256(&outputs, "video", m->video_sha256));
     TRY(read_sha256(&outputs, "poster", m->poster_sha256));
@@ -104,8 +105,11 @@ status results_check(const char *path, const char *sha256_hex)
     status st = OK;
 
     TRY(digest_file(path, sha256, NULL));
-    if (strcmp(digest_hex(sha256, hex), sha256_hex) != 0)
-        TRY(FAIL(ERR_CORRUPT, "%s: its SHA-256 is not the manifest's; fetch it again", path));
+    if (strcmp(digest_hex(sha256, hex), sha256_hex) == 0)
+        return OK;
+    TRY(file_remove(path));
+    TRY(FAIL(ERR_CORRUPT,
+             "%s: its SHA-256 is not the manifest's, so it was removed; fetch it again", path));
 out:
     return st;
 }

@@ -12,6 +12,7 @@
 struct results_manifest {
     struct json json;                    /* the document */
     int64_t frames, width_px, height_px; /* of the clip */
+    double total_seconds;                /* of the attempt that made it */
     char video_sha256[DIGEST_HEX_ROOM];  /* hex */
     char poster_sha256[DIGEST_HEX_ROOM]; /* hex */
 };
@@ -26,8 +27,8 @@ MUST_USE status results_read(struct results_manifest *m, const char *path);
 /* Close. Accepts a zeroed struct. */
 void results_free(struct results_manifest *m);
 
-/* The file at path has this SHA-256, or its error says that it came out damaged.
- * Errors: ERR_CORRUPT, ERR_NOTFOUND, ERR_IO. */
+/* The file at path has this SHA-256; otherwise it is removed, since nobody should take it for the
+ * result. Errors: ERR_CORRUPT, ERR_NOTFOUND, ERR_IO. */
 MUST_USE status results_check(const char *path, const char *sha256_hex);
 
 /* Members frames, width, height, seed and stage_seconds, copied from the manifest. */

@@ -97,6 +97,8 @@ static void sum_up(struct watch *w)
                 v.stage = *job->stage ? job->stage : "starting";
         }
     }
+    if (v.done + v.failed == v.total)
+        v.stage = "done";
     v.fraction = v.total ? sum / (double)v.total : 1;
     v.elapsed_ms = clock_mono_ms() - w->began_ms;
     w->view = v;

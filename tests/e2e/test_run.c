@@ -114,6 +114,21 @@ TEST_TIMEOUT(run_repeats_itself, 180)
     buf_free(&other);
 }
 
+/* --dump writes the tensors of the job, for comparisons with other implementations. */
+TEST_TIMEOUT(run_dumps_tensors, 120)
+{
+    struct json j = { 0 };
+    struct json_value line;
+    struct stack_output o = RUN(PHOTO, "--json", "--frames=2", "--dump", stack_path("tensors"));
+    char name[64];
+
+    stack_expect(&o, 0, NULL);
+    line = stack_json(&j, o.out);
+    snprintf(name, sizeof(name), "tensors/%s.safetensors", stack_text(&line, "job"));
+    EXPECT(file_exists(stack_path(name)));
+    json_free(&j);
+}
+
 /* For people: paths on standard output; narration, and the truth about the model, elsewhere. */
 TEST_TIMEOUT(run_talks_to_people, 120)
 {
