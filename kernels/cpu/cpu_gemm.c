@@ -31,30 +31,38 @@ struct pass {
     int64_t pitch;          /* floats between rows of sums */
 };
 
-static void pack_half(const struct pass *p, float *dst, int64_t first, int64_t count)
+/* Pack one vector of columns, of which `count` exist. */
+static void pack_half(const struct pass *p, float *scratch, float *dst, int64_t first,
+                      int64_t count)
 {
-    int64_t k = p->g->k;
+    const struct cpu_gemm *g = p->g;
+    const float *weight = scratch;
 
-    p->ctx->isa->pack(dst, p->g->weight + (count > 0 ? first * k : 0), k, count, k);
+    if (g->fold) {
+        for (int64_t j = 0; j < cpu_min(count, p->ctx->isa->lanes); j++)
+            g->fold(g->source, first + j, scratch + j * g->k);
+    } else {
+        weight = g->weight + (count > 0 ? first * g->k : 0);
+    }
+    p->ctx->isa->pack(dst, weight, g->k, count, g->k);
 }
 
 static void pack_task(void *arg, int64_t task, int worker)
 {
     const struct pass *p = arg;
     int64_t lanes = p->ctx->isa->lanes, n = p->g->e.n;
-    float *dst = p->packed + task * p->g->k * 2 * lanes;
+    float *dst = p->packed + task * p->g->k * 2 * lanes, *scratch = cpu_worker(p->ctx, worker);
 
-    (void)worker;
     if (p->g->e.gate) {
         int64_t first = (p->panel0 + task) * lanes;
 
-        pack_half(p, dst, first, n - first);
-        pack_half(p, dst + lanes, n + first, n - first);
+        pack_half(p, scratch, dst, first, n - first);
+        pack_half(p, scratch, dst + lanes, n + first, n - first);
     } else {
         int64_t first = (p->panel0 + task) * 2 * lanes;
 
-        pack_half(p, dst, first, n - first);
-        pack_half(p, dst + lanes, first + lanes, n - first - lanes);
+        pack_half(p, scratch, dst, first, n - first);
+        pack_half(p, scratch, dst + lanes, first + lanes, n - first - lanes);
     }
 }
 
@@ -91,7 +99,7 @@ static void product_task(void *arg, int64_t task, int worker)
     at.rows = cpu_min(g->m - at.m0, p->rows_step);
     for (at.k0 = 0; at.k0 < g->k; at.k0 += p->depth) {
         at.depth = cpu_min(g->k - at.k0, p->depth);
-        is_last = at.k0 + at.depth == g->k;
+        is_last = at.k0 + at.depth == g->k && g->e.spread_w == 0;
         g->fill(g->source, &at, block);
         for (int64_t i = 0; i < panels; i++)
             isa->tile(&(struct cpu_tile){ .a = block,

@@ -26,10 +26,20 @@ struct cpu_epilogue {
     const float *residual; /* [m][n] or NULL; may be y */
     float *y;              /* [m][n] */
     int64_t n;             /* columns of y */
+    int64_t spread_w;      /* 0: row m of the sums is row m of y; else see cpu_y_row */
     float scale;           /* 1 unless a blend is folded in */
     enum kern_act act;     /* activation */
     bool gate;             /* GEGLU */
 };
+
+/* Row of y for row m of the sums. With spread_w the rows are pixels of images spread_w wide, and
+ * go to every second pixel of every second row of images twice as wide and high. */
+static inline int64_t cpu_y_row(const struct cpu_epilogue *e, int64_t m)
+{
+    if (e->spread_w == 0)
+        return m;
+    return m / e->spread_w * 4 * e->spread_w + m % e->spread_w * 2;
+}
 
 /* A rectangle of sums. A panel is 2 vectors wide: 2 * lanes columns of y, or with gate a vector of
  * v beside a vector of g for `lanes` columns of y. */

@@ -141,11 +141,11 @@ CPU_INLINE vec apply_act(enum kern_act act, vec x)
     return x;
 }
 
-/* One vector of y at column j of row m; act is a constant after inlining. */
-CPU_INLINE void finish_vec(const struct cpu_epilogue *e, enum kern_act act, vec v, int64_t m,
+/* One vector of y at column j of row y_row; act is a constant after inlining. */
+CPU_INLINE void finish_vec(const struct cpu_epilogue *e, enum kern_act act, vec v, int64_t y_row,
                            int64_t j)
 {
-    int64_t at = m * e->n + j, count = e->n - j;
+    int64_t at = y_row * e->n + j, count = e->n - j;
 
     if (e->bias)
         v += vec_load_some(e->bias + j, count);
@@ -163,12 +163,12 @@ CPU_INLINE void finish_plain(const struct cpu_epilogue *e, enum kern_act act,
 {
     for (int64_t r = 0; r < s->rows; r++) {
         const float *sums = s->sums + r * s->pitch;
-        int64_t end = (s->panel0 + s->panels) * PANEL;
+        int64_t end = (s->panel0 + s->panels) * PANEL, y_row = cpu_y_row(e, s->m0 + r);
 
         if (end > e->n)
             end = e->n;
         for (int64_t j = s->panel0 * PANEL; j < end; j += CPU_LANES) {
-            finish_vec(e, act, vec_load(sums), s->m0 + r, j);
+            finish_vec(e, act, vec_load(sums), y_row, j);
             sums += CPU_LANES;
         }
     }

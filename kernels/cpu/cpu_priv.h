@@ -63,12 +63,17 @@ struct cpu_block {
     int64_t k0, depth; /* columns, at most CPU_DEPTH */
 };
 
+/* Most weights of a column that fold may make: 16 columns of them go through a thread's scratch. */
+#define CPU_FOLD_MAX (CPU_WORKER_FLOATS / 16)
+
 /* y = epilogue(A W^T): A [m][k] is gathered block by block, W [n][k] are weights as in kern.h. */
 struct cpu_gemm {
     /* Write block `at` of A, row r to block + r * CPU_PITCH. */
     void (*fill)(const void *source, const struct cpu_block *at, float *block);
-    const void *source;    /* first argument of fill */
-    const float *weight;   /* [n][k]; with gate [2 n][k] */
+    const void *source;  /* first argument of fill and fold */
+    const float *weight; /* [n][k]; with gate [2 n][k]; unused with fold */
+    /* NULL, or: write the k weights of one column of y to dst. k is at most CPU_FOLD_MAX then. */
+    void (*fold)(const void *source, int64_t column, float *dst);
     int64_t m, k;          /* shape of A */
     struct cpu_epilogue e; /* e.n columns of y */
 };
