@@ -1,10 +1,11 @@
-/* DESIGN: this file tells a job's story at the broker; the chapters are in handle_client.c (from and
- * to clients), handle_worker.c (from and to workers) and dispatch.c (which worker gets the next job).
+/* DESIGN: this file tells a job's story at the broker; the chapters are in handle_client.c (from
+ * and to clients), handle_worker.c (from and to workers) and dispatch.c (which worker gets the next
+ * job).
  *
  *   frame --> decode --> handler --> store calls, each with a tag --> replies --> answer
  *
- * A request that needs several calls (SUBMIT of 100 jobs) is kept in a struct request until the last
- * reply is there; the tag of a call says which request and which item it belongs to. */
+ * A request that needs several calls (SUBMIT of 100 jobs) is kept in a struct request until the
+ * last reply is there; the tag of a call says which request and which item it belongs to. */
 #include "broker/broker.h"
 
 #include <inttypes.h>
@@ -135,26 +136,26 @@ static void refuse(enum broker_side side, const struct bus_peer *from, const str
     broker_answer_error(side, from, m->seq, code, status_message(), out);
 }
 
-void broker_on_frame(struct broker *b, int64_t now_ms, enum broker_side side,
-                     const struct bus_peer *from, const void *bytes, size_t len, struct outbox *out)
+void broker_on_frame(struct broker *b, int64_t now_ms, const struct broker_frame *frame,
+                     struct outbox *out)
 {
     struct msg *m = &b->message;
     status st;
 
     status_clear();
     arena_release(&b->arena, 0);
-    st = codec_decode(m, bytes, len, &b->arena);
+    st = codec_decode(m, frame->bytes, frame->len, &b->arena);
     if (st == OK && !handlers[m->type].handle)
         st = FAIL(ERR_BADARG, "a broker has no use for %s", msg_type_name(m->type));
-    if (st == OK && handlers[m->type].side != side)
+    if (st == OK && handlers[m->type].side != frame->side)
         st = FAIL(ERR_BADARG, "%s belongs to the broker's %s: use that address",
                   msg_type_name(m->type),
-                  side == BROKER_CLIENTS ? "worker_endpoint" : "client_endpoint");
+                  frame->side == BROKER_CLIENTS ? "worker_endpoint" : "client_endpoint");
     if (st != OK) {
-        refuse(side, from, m, st, out);
+        refuse(frame->side, frame->from, m, st, out);
         return;
     }
-    handlers[m->type].handle(b, now_ms, from, m, out);
+    handlers[m->type].handle(b, now_ms, frame->from, m, out);
     dispatch_claims(b, now_ms, out);
 }
 

@@ -1,14 +1,15 @@
 /* broker.h - the broker's mind: accepts jobs, hands them to workers, watches leases.
  *
  * A pure core in a thin shell: these functions change the broker's own structs and fill an outbox,
- * nothing else. Time, frames, the store's answers and randomness are handed in, so that a test plays
- * a whole cluster. broker/main.c is the shell.
+ * nothing else. Time, frames, the store's answers and randomness are handed in, so that a test
+ * plays a whole cluster. broker/main.c is the shell.
  *
- * The broker holds no truth. What a client hears was in Redis before; a lease is there before its job
- * goes out; a broker that dies takes nothing with it but connections, and its workers go to another.
+ * The broker holds no truth. What a client hears was in Redis before; a lease is there before its
+ * job goes out; a broker that dies takes nothing with it but connections, and its workers go to
+ * another.
  *
- * A store call of an outbox borrows from the broker: after each function here, take the calls out of
- * the outbox before calling the next. Thread: net. */
+ * A store call of an outbox borrows from the broker: after each function here, take the calls out
+ * of the outbox before calling the next. Thread: net. */
 #ifndef ONESTEP_BROKER_BROKER_H
 #define ONESTEP_BROKER_BROKER_H
 
@@ -25,6 +26,7 @@
 
 struct broker;
 
+/* Settings of the core; those of the program are in broker/main.c. */
 struct broker_config {
     int64_t lease_ms;         /* a lease ends when it was not renewed for so long */
     int64_t heartbeat_ms;     /* how often workers shall renew */
@@ -43,9 +45,16 @@ MUST_USE status broker_open(struct broker **broker, const struct broker_config *
 /* Free it. Accepts NULL. */
 void broker_close(struct broker *broker);
 
+/* A frame as it came in; everything is borrowed for the call. */
+struct broker_frame {
+    enum broker_side side;       /* the door it came through */
+    const struct bus_peer *from; /* its sender */
+    const void *bytes;
+    size_t len;
+};
+
 /* A frame came in. Whatever is in it: this function can't fail. */
-void broker_on_frame(struct broker *b, int64_t now_ms, enum broker_side side,
-                     const struct bus_peer *from, const void *bytes, size_t len,
+void broker_on_frame(struct broker *b, int64_t now_ms, const struct broker_frame *frame,
                      struct outbox *out);
 
 /* The store answered a call, or the shell could not even queue it (code says so). */

@@ -51,6 +51,7 @@ struct worker {
     bool is_hopeful;          /* there may be a job for it: claim */
 };
 
+/* Everything that a broker knows; none of it is missed when it dies. */
 struct broker {
     struct broker_config config;
     char id[JOB_ID_BYTES];

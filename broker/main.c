@@ -1,7 +1,7 @@
 /* onestep-broker: the shell around broker/broker.c. One thread, one loop:
  *
- *   wait --> read what came, up to a limit --> core --> one pipeline to Redis --> its replies --> core
- *        --> send
+ *   wait --> read what came, up to a limit --> core --> one pipeline to Redis --> its replies
+ *        --> core --> send
  *
  * so that everything that arrived together is stored together, by one fsync. */
 #include <errno.h>
@@ -19,7 +19,7 @@
 #include "common/id.h"
 #include "common/store.h"
 
-/* Frames read in one turn from each door, and calls to Redis under way above which reading stops. */
+/* Frames read in one turn from each door; calls to Redis under way above which reading stops. */
 #define TURN_FRAMES 512
 #define TURN_CALLS 2000
 
@@ -146,13 +146,12 @@ static void send_frames(struct shell *s)
 static void read_frames(struct shell *s, enum broker_side side)
 {
     struct bus_peer from;
-    const void *bytes;
-    size_t len;
+    struct broker_frame frame = { .side = side, .from = &from };
 
     for (int n = 0; n < TURN_FRAMES && store_pending(s->store) < TURN_CALLS; n++) {
-        if (!bus_receive(s->doors[side], &from, &bytes, &len))
+        if (!bus_receive(s->doors[side], &from, &frame.bytes, &frame.len))
             break;
-        broker_on_frame(s->broker, s->now_ms, side, &from, bytes, len, &s->out);
+        broker_on_frame(s->broker, s->now_ms, &frame, &s->out);
         take_calls(s);
     }
 }

@@ -75,7 +75,8 @@ void bus_poll(struct bus_wait *waits, size_t count, int64_t timeout_ms);
 
 #define BUS_WAITS_MAX 16
 
-/* "libzmq 4.3.4", the library that is loaded, into dst (room bytes, always NUL-ended); returns dst. */
+/* "libzmq 4.3.4", the library that is loaded, into dst (room bytes, always NUL-ended). Returns
+ * dst. */
 const char *bus_library(char *dst, size_t room);
 
 #endif

@@ -44,7 +44,7 @@ void id_new(char id[JOB_ID_BYTES])
 {
     uint8_t random[9];
 
-    /* getrandom fails only on a kernel that lacks it: there nothing of this program would be safe. */
+    /* getrandom fails only on a kernel that lacks it; nothing here would be safe there. */
     CHECK(random_bytes(random, sizeof(random)) == OK);
     id_make(id, clock_wall_ms(), random);
 }

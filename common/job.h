@@ -18,6 +18,7 @@
 
 #include "proto/msg.h"
 
+/* What can happen to a job. */
 enum job_event {
     JOB_EVENT_SUBMIT = 0,
     JOB_EVENT_CLAIM,    /* a worker is given the lease */

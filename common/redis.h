@@ -1,8 +1,8 @@
 /* redis.h - one connection to Redis: commands out, replies in, never blocking. The only user of
  * hiredis, and of that only the encoder and the parser: the socket is our own.
  *
- * Replies come in the order of the commands. After any error the connection is of no more use: close
- * it. Thread: the owner's. */
+ * Replies come in the order of the commands. After any error the connection is of no more use:
+ * close it. Thread: the owner's. */
 #ifndef ONESTEP_COMMON_REDIS_H
 #define ONESTEP_COMMON_REDIS_H
 
@@ -17,6 +17,7 @@ struct redis;
 /* A reply, or a part of one. */
 struct redis_value;
 
+/* What kind of value a reply is. */
 enum redis_kind {
     REDIS_NONE = 0, /* nil */
     REDIS_INT,
@@ -40,7 +41,8 @@ struct redis_address {
 MUST_USE status redis_parse_url(struct redis_address *address, const char *url);
 
 /* Begin to connect; redis_send says how it went.
- * Errors: ERR_UNAVAILABLE when the name is unknown or the refusal comes at once; ERR_NOMEM, ERR_IO. */
+ * Errors: ERR_UNAVAILABLE when the name is unknown or the refusal comes at once; ERR_NOMEM,
+ * ERR_IO. */
 MUST_USE status redis_connect(struct redis **redis, const struct redis_address *address);
 
 /* Close the connection. Accepts NULL. */

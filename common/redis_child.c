@@ -1,9 +1,9 @@
 /* DESIGN: the server is durable by its flags alone: nothing is read from a configuration file.
  * A crash can cut its append-only file in the middle of a script; Redis 7.0 would then, by default,
- * keep the beginning of the script and let the rest come back to life one restart later. So the file
- * is repaired by redis-check-aof, which cuts before the script, and the server is told to refuse
- * what is left torn. A lock on DIR/redis.lock, inherited by the server, says that the folder is in
- * use for exactly as long as the server lives. */
+ * keep the beginning of the script and let the rest come back to life one restart later. So the
+ * file is repaired by redis-check-aof, which cuts before the script, and the server is told to
+ * refuse what is left torn. A lock on DIR/redis.lock, inherited by the server, says that the folder
+ * is in use for exactly as long as the server lives. */
 #include "common/redis_child.h"
 
 #include <errno.h>
@@ -19,7 +19,6 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/base/check.h"
@@ -103,27 +102,13 @@ static status spawn(const char *const *argv, struct handles h, pid_t *pid)
     return exec_failed(argv[0], code);
 }
 
-static void pause_ms(int64_t ms)
+/* Reaps it. self: pid_t. */
+static bool has_ended(void *self)
 {
-    struct timespec t = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 };
+    const pid_t *pid = self;
+    pid_t got = waitpid(*pid, NULL, WNOHANG);
 
-    nanosleep(&t, NULL);
-}
-
-/* Has it ended within timeout_ms? It is reaped then. */
-static bool has_ended_within(pid_t pid, int64_t timeout_ms)
-{
-    int64_t deadline_ms = clock_mono_ms() + timeout_ms;
-
-    for (;;) {
-        pid_t got = waitpid(pid, NULL, WNOHANG);
-
-        if (got == pid || (got < 0 && errno == ECHILD))
-            return true;
-        if (clock_mono_ms() >= deadline_ms)
-            return false;
-        pause_ms(5);
-    }
+    return got == *pid || (got < 0 && errno == ECHILD);
 }
 
 /* --- the folder --- */
@@ -250,24 +235,26 @@ static bool answers_ping(const struct redis_child *child)
     return is_pong;
 }
 
+/* Ready, or ended: then there is nothing to wait for. self: struct redis_child. */
+static bool is_settled(void *self)
+{
+    struct redis_child *child = self;
+
+    return answers_ping(child) || redis_child_has_ended(child);
+}
+
 static status wait_ready(struct redis_child *child, int64_t timeout_ms)
 {
-    int64_t deadline_ms = clock_mono_ms() + timeout_ms;
+    bool is_over = clock_wait_for(is_settled, child, (int)timeout_ms);
     char line[200];
 
-    while (!answers_ping(child)) {
-        if (redis_child_has_ended(child)) {
-            last_line(child->log_path, line, sizeof(line));
-            return FAIL(ERR_IO, "redis-server ended at once (%s); see %s", line, child->log_path);
-        }
-        if (clock_mono_ms() > deadline_ms) {
-            last_line(child->log_path, line, sizeof(line));
-            return FAIL(ERR_TIMEOUT, "redis-server is not ready after %lld ms (%s); see %s",
-                        (long long)timeout_ms, line, child->log_path);
-        }
-        pause_ms(5);
-    }
-    return OK;
+    if (is_over && child->pid)
+        return OK;
+    last_line(child->log_path, line, sizeof(line));
+    if (is_over)
+        return FAIL(ERR_IO, "redis-server ended at once (%s); see %s", line, child->log_path);
+    return FAIL(ERR_TIMEOUT, "redis-server is not ready after %lld ms (%s); see %s",
+                (long long)timeout_ms, line, child->log_path);
 }
 
 static status start_server(struct redis_child *child, const struct redis_child_config *config,
@@ -350,7 +337,7 @@ out:
 
 bool redis_child_has_ended(struct redis_child *child)
 {
-    if (child->pid > 0 && has_ended_within(child->pid, 0))
+    if (child->pid > 0 && has_ended(&child->pid))
         child->pid = 0;
     return child->pid == 0;
 }
@@ -359,7 +346,7 @@ void redis_child_stop(struct redis_child *child)
 {
     if (child->pid > 0) {
         kill(child->pid, SIGTERM);
-        if (!has_ended_within(child->pid, STOP_TIMEOUT_MS)) {
+        if (!clock_wait_for(has_ended, &child->pid, STOP_TIMEOUT_MS)) {
             redis_child_kill(child);
             return;
         }

@@ -12,6 +12,7 @@
 
 #include "common/base/status.h"
 
+/* Where the server works; strings are borrowed for redis_child_start. */
 struct redis_child_config {
     const char *dir;          /* data folder, made when missing; redis.log is in it */
     const char *socket_path;  /* absolute, at most 107 bytes; NULL: DIR/redis.sock */

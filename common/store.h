@@ -26,6 +26,7 @@
 
 struct store;
 
+/* Where and how to connect; strings are borrowed for store_open. */
 struct store_config {
     const char *url;           /* redis://HOST:PORT[/DB] or unix:///PATH[?db=N] */
     const char *password_file; /* its first line is the password; "" or NULL: none */
@@ -33,6 +34,7 @@ struct store_config {
     int64_t timeout_ms;        /* silence after which a connection is given up; 0: 5000 */
 };
 
+/* The functions of common/store.lua. */
 enum store_op {
     STORE_NONE = 0,
     STORE_SUBMIT,
@@ -50,8 +52,8 @@ enum store_op {
     STORE_OP_COUNT
 };
 
-/* How failed attempts are tried again: after base, 2 base, 4 base, ... up to cap; the upper half of each
- * wait is random. */
+/* How failed attempts are tried again: after base, 2 base, 4 base, ... up to cap; the upper half of
+ * each wait is random. */
 struct store_retry {
     int64_t base_ms, cap_ms;
     double random; /* [0,1), new for each call */
@@ -122,6 +124,7 @@ struct store_reply {
     int64_t job_counts[JOB_STATE_COUNT]; /* stats */
 };
 
+/* Takes one answer; self is what was given to store_step. May call store_add. */
 typedef void (*store_reply_fn)(void *self, const struct store_reply *reply);
 
 /* Connect, check the server, load the library.

@@ -159,7 +159,8 @@ F.claim = function(worker, nonce, lease_ms, ...)
           call('ZADD', T .. 'leases', text(now_ms() + tonumber(lease_ms)), id)
           return { id, attempt, nonce, spec }
         end
-        call('HSET', job_key(id), 'code', 'corrupt', 'sentence', 'its parameters are gone from Redis')
+        call('HSET', job_key(id), 'code', 'corrupt', 'sentence',
+             'its parameters are gone from Redis')
         finish(id, 'queued', 'dead')
       end
       top = call('ZPOPMIN', ready_key(models[i]))
@@ -402,7 +403,8 @@ F.audit = function()
   for i = 1, #held_counts, 2 do
     local want = counts[held_counts[i]] or 0
     if tonumber(held_counts[i + 1]) ~= want then
-      bad[#bad + 1] = 'count of ' .. held_counts[i] .. ' is ' .. held_counts[i + 1] .. ', not ' .. want
+      bad[#bad + 1] = 'count of ' .. held_counts[i] .. ' is ' .. held_counts[i + 1] ..
+                      ', not ' .. want
     end
     counts[held_counts[i]] = nil
   end

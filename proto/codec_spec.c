@@ -1,6 +1,6 @@
 /* DESIGN: the rows of spec_params and the fields of JobSpec have the same names, so one loop over
- * the rows converts every parameter; a new one needs nothing here. tests/unit/proto checks that both
- * lists agree. */
+ * the rows converts every parameter; a new one needs nothing here. tests/unit/proto checks that
+ * both lists agree. */
 #include <math.h>
 #include <string.h>
 

@@ -155,6 +155,7 @@ struct msg_pong {
     int64_t job_counts[JOB_STATE_COUNT]; /* jobs in each state; [0] is unused */
 };
 
+/* ERROR: the request was not done, and why. */
 struct msg_error {
     status code;
     const char *sentence;
@@ -174,6 +175,7 @@ struct msg_hello {
 };
 #define MSG_MODELS_MAX 8
 
+/* WELCOME: what the broker expects. */
 struct msg_welcome {
     char broker[JOB_ID_BYTES];
     int64_t lease_ms;     /* a lease ends when no STATE renews it for so long */
@@ -185,6 +187,7 @@ struct msg_credit {
     int64_t granted_total;
 };
 
+/* JOB: a lease and what to do. */
 struct msg_job {
     struct lease lease;
     int64_t lease_ms;
@@ -208,6 +211,7 @@ struct msg_state {
 };
 #define MSG_LEASES_MAX 64
 
+/* What became of one lease. */
 struct msg_lease_verdict {
     struct lease lease;
     enum msg_verdict verdict; /* OK, LOST, CANCELLED or TIMEOUT */
@@ -220,11 +224,13 @@ struct msg_state_ack {
     size_t verdict_count;
 };
 
+/* DONE: the result is published. */
 struct msg_done {
     struct lease lease;
     struct job_result result;
 };
 
+/* FAIL: the attempt has failed. */
 struct msg_fail {
     struct lease lease;
     status code;          /* status_is_retryable decides whether there is another try */
@@ -232,6 +238,7 @@ struct msg_fail {
 };
 #define MSG_SENTENCE_MAX 511
 
+/* RELEASE: the holder gives the lease back; it costs no try. */
 struct msg_release {
     struct lease lease;
 };
@@ -248,6 +255,7 @@ struct msg_cancel_lease {
     enum msg_verdict verdict;
 };
 
+/* Numbers on the wire, for ever. */
 enum msg_type {
     MSG_NONE = 0,
     MSG_SUBMIT,

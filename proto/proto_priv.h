@@ -1,4 +1,4 @@
-/* proto_priv.h - what the files of the codec share: tables of fields, and the two ways through them.
+/* proto_priv.h - what the files of the codec share: tables of fields, and the walks through them.
  *
  * A shape lists the fields of one C struct of proto/msg.h beside those of its protobuf-c struct,
  * with the limits of each. codec_pack and codec_unpack walk such a table, and both check it: what
@@ -14,6 +14,7 @@
 #include "common/base/arena.h"
 #include "proto/msg.h"
 
+/* How a field is converted and checked. */
 enum codec_kind {
     CODEC_INT = 1,  /* int64_t, min..max */
     CODEC_WORD,     /* uint64_t, any value */
@@ -33,6 +34,7 @@ enum codec_kind {
 
 struct codec_shape;
 
+/* One field of a C struct and of its protobuf-c struct. */
 struct codec_field {
     const char *name;               /* for sentences */
     enum codec_kind kind;           /* decides which of the following are used */
@@ -42,6 +44,7 @@ struct codec_field {
     const struct codec_shape *part; /* for CODEC_PART and CODEC_PARTS */
 };
 
+/* One pair of structs. */
 struct codec_shape {
     const char *name;                       /* for sentences */
     size_t bytes;                           /* of the C struct */

@@ -9,8 +9,8 @@
  *   on_cancel ---> stop working on that lease; then nothing more is to be said about it
  *
  * A lease that came by on_job ends in exactly one of: agent_done, agent_fail, agent_release (said
- * by the worker), on_cancel (said by the agent). Later words about it are ignored. The agent repeats
- * DONE and FAIL until a broker has given a verdict. Each on_job needs one later agent_done,
+ * by the worker), on_cancel (said by the agent). Later words about it are ignored. The agent
+ * repeats DONE and FAIL until a broker has given a verdict. Each on_job needs one later agent_done,
  * agent_fail, agent_release, or, after on_cancel, agent_stopped: the agent asks for the next job
  * only when there is room again. */
 #ifndef ONESTEP_WORKER_AGENT_H

@@ -1,8 +1,8 @@
 /* agent_core.h - the agent's mind: which broker is home, which leases are held, what is owed.
  *
- * Performs no I/O: what it wants done goes through struct agent_port, which the shell (worker/agent.c)
- * or a test provides; time, frames and the worker's notes are handed in. A port function must not
- * call back into the core. Thread: net. */
+ * Performs no I/O: what it wants done goes through struct agent_port, which the shell
+ * (worker/agent.c) or a test provides; time, frames and the worker's notes are handed in. A port
+ * function must not call back into the core. Thread: net. */
 #ifndef ONESTEP_WORKER_AGENT_CORE_H
 #define ONESTEP_WORKER_AGENT_CORE_H
 
@@ -37,6 +37,7 @@ enum agent_note_kind {
     AGENT_STOPPED
 };
 
+/* One thing said about one lease. */
 struct agent_note {
     enum agent_note_kind kind;
     struct lease lease;

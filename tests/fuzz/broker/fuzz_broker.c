@@ -138,8 +138,10 @@ static void send_frame(struct scene *s, uint8_t argument, const uint8_t *bytes, 
     CHECK(buf_append(&frame, header, sizeof(header)) == OK);
     if (len > 1)
         CHECK(buf_append(&frame, bytes + 1, len - 1) == OK);
-    broker_on_frame(s->broker, s->now_ms, argument % PEERS / 2 ? BROKER_WORKERS : BROKER_CLIENTS,
-                    &from, frame.data, frame.len, &s->out);
+    broker_on_frame(s->broker, s->now_ms,
+                    &(struct broker_frame){ argument % PEERS / 2 ? BROKER_WORKERS : BROKER_CLIENTS,
+                                            &from, frame.data, frame.len },
+                    &s->out);
     buf_free(&frame);
 }
 
@@ -153,8 +155,11 @@ static void take_step(struct scene *s, const uint8_t *step, size_t len)
         send_frame(s, step[1], bytes, len);
         break;
     case STEP_RAW:
-        broker_on_frame(s->broker, s->now_ms, step[1] % PEERS / 2 ? BROKER_WORKERS : BROKER_CLIENTS,
-                        &from, bytes, len, &s->out);
+        broker_on_frame(
+            s->broker, s->now_ms,
+            &(struct broker_frame){ step[1] % PEERS / 2 ? BROKER_WORKERS : BROKER_CLIENTS, &from,
+                                    bytes, len },
+            &s->out);
         break;
     case STEP_REPLY:
         if (s->call_count)

@@ -1,4 +1,4 @@
-/* The broker's core against a store that the test plays: every message, every answer, every loss. */
+/* The broker's core against a store that the test plays: every message, answer and loss. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,7 +61,8 @@ static void give(struct world *w, enum broker_side side, int n, const struct msg
 
     outbox_reset(&w->out);
     EXPECT_OK(codec_encode(m, &frame));
-    broker_on_frame(w->broker, w->now_ms, side, &from, frame.data, frame.len, &w->out);
+    broker_on_frame(w->broker, w->now_ms,
+                    &(struct broker_frame){ side, &from, frame.data, frame.len }, &w->out);
     buf_free(&frame);
 }
 
@@ -695,8 +696,46 @@ TEST(too_many_requests_at_once_are_told_to_wait)
     close_world(&w);
 }
 
-/* Random damage to good messages, with a store that answers anything: the core neither falls over
- * nor loses a request. */
+/* A store that answers anything. */
+static void answer_oddly(struct world *w, const struct store_call *call)
+{
+    static struct job_spec spec;
+    struct store_reply r = { .op = call->op,
+                             .tag = call->tag,
+                             .sentence = "?",
+                             .worker = "",
+                             .cursor = "",
+                             .next_due_ms = -1 };
+
+    spec = good_spec();
+    r.code = test_random() % 4 ? OK : ERR_UNAVAILABLE;
+    r.verdict = (enum msg_verdict)(1 + test_random() % (VERDICT_COUNT - 1));
+    r.state = (enum job_state)(test_random() % JOB_STATE_COUNT);
+    if (r.op == STORE_CLAIM && r.code == OK && test_random() % 2) {
+        r.lease = lease_a;
+        r.spec = &spec;
+    }
+    broker_on_store_reply(w->broker, w->now_ms, &r, &w->out);
+}
+
+/* Answer every call, and those that come of it. */
+static void answer_all(struct world *w)
+{
+    struct store_call calls[64];
+
+    for (int turn = 0; w->out.call_count > 0; turn++) {
+        size_t count = w->out.call_count;
+
+        EXPECT(count <= 64 && turn < 1000);
+        memcpy(calls, w->out.calls, count * sizeof(calls[0]));
+        outbox_reset(&w->out);
+        for (size_t i = 0; i < count; i++)
+            answer_oddly(w, &calls[i]);
+    }
+}
+
+/* Random damage to good messages, with that store: the core neither falls over nor loses a
+ * request. */
 TEST(damaged_messages_and_odd_answers_do_no_harm)
 {
     struct world w = open_world();
@@ -712,56 +751,26 @@ TEST(damaged_messages_and_odd_answers_do_no_harm)
         { .type = MSG_HELLO, .hello = { WORKER_1, "h", "d", "v", models, 2 } },
         { .type = MSG_BYE },
     };
-    struct job_spec spec = good_spec();
 
     for (int round = 0; round < 20000; round++) {
         struct bus_peer from = peer_of((int)(test_random() % 3));
-        struct buf frame = { 0 };
-        struct store_call calls[64];
-        size_t count;
+        struct broker_frame frame = { .side = (enum broker_side)(test_random() % 2),
+                                      .from = &from };
+        struct buf bytes = { 0 };
 
         EXPECT_OK(
-            codec_encode(&samples[test_random() % (sizeof(samples) / sizeof(samples[0]))], &frame));
+            codec_encode(&samples[test_random() % (sizeof(samples) / sizeof(samples[0]))], &bytes));
         if (test_random() % 2)
-            frame.data[test_random() % frame.len] ^= (char)(1 << test_random() % 8);
+            bytes.data[test_random() % bytes.len] ^= (char)(1 << test_random() % 8);
+        frame.bytes = bytes.data;
+        frame.len = bytes.len;
         outbox_reset(&w.out);
-        broker_on_frame(w.broker, w.now_ms, (enum broker_side)(test_random() % 2), &from,
-                        frame.data, frame.len, &w.out);
-        buf_free(&frame);
-        for (int turn = 0; w.out.call_count > 0 && turn < 20; turn++) {
-            count = w.out.call_count;
-            EXPECT(count <= 64);
-            memcpy(calls, w.out.calls, count * sizeof(calls[0]));
-            outbox_reset(&w.out);
-            for (size_t i = 0; i < count; i++) {
-                struct store_reply r = { .op = calls[i].op,
-                                         .tag = calls[i].tag,
-                                         .sentence = "?",
-                                         .worker = "",
-                                         .cursor = "",
-                                         .next_due_ms = -1 };
-
-                r.code = test_random() % 4 ? OK : ERR_UNAVAILABLE;
-                r.verdict = (enum msg_verdict)(1 + test_random() % (VERDICT_COUNT - 1));
-                r.state = (enum job_state)(test_random() % JOB_STATE_COUNT);
-                if (r.op == STORE_CLAIM && r.code == OK && test_random() % 2) {
-                    r.lease = lease_a;
-                    r.spec = &spec;
-                }
-                broker_on_store_reply(w.broker, w.now_ms, &r, &w.out);
-            }
-        }
+        broker_on_frame(w.broker, w.now_ms, &frame, &w.out);
+        answer_all(&w);
+        buf_free(&bytes);
         w.now_ms += (int64_t)(test_random() % 100);
         broker_tick(w.broker, w.now_ms, &w.out);
-        for (size_t i = 0; i < w.out.call_count; i++) { /* the tick's own calls */
-            if (w.out.calls[i].op == STORE_SWEEP)
-                broker_on_store_reply(w.broker, w.now_ms,
-                                      &(struct store_reply){ .op = STORE_SWEEP,
-                                                             .tag = w.out.calls[i].tag,
-                                                             .sentence = "",
-                                                             .next_due_ms = -1 },
-                                      &w.out);
-        }
+        answer_all(&w);
     }
     EXPECT_INT(broker_pending(w.broker), 0);
     close_world(&w);

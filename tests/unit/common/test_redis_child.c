@@ -155,11 +155,29 @@ TEST(a_file_that_is_not_an_append_only_file_is_refused)
     EXPECT_MESSAGE("appendonly.aof.manifest is damaged");
 }
 
+/* Ended, or waiting to be reaped by whoever inherited it. self: pid_t. */
+static bool is_gone(void *self)
+{
+    const pid_t *pid = self;
+    char path[64], state[64] = "";
+    FILE *f;
+
+    if (kill(*pid, 0) != 0)
+        return true;
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)*pid);
+    f = fopen(path, "r");
+    if (!f)
+        return true;
+    if (fscanf(f, "%*d %*s %63s", state) != 1)
+        state[0] = '\0';
+    fclose(f);
+    return state[0] == 'Z';
+}
+
 TEST(the_server_dies_with_its_owner)
 {
     int fds[2];
     pid_t owner, server = 0;
-    int64_t deadline_ms = clock_mono_ms() + DEADLINE_MS;
 
     test_tmpdir();
     EXPECT(pipe(fds) == 0);
@@ -174,19 +192,5 @@ TEST(the_server_dies_with_its_owner)
     }
     EXPECT(read(fds[0], &server, sizeof(server)) == sizeof(server));
     EXPECT(waitpid(owner, NULL, 0) == owner);
-    while (kill(server, 0) == 0) {
-        char stat_path[64], state[64] = "";
-        FILE *f;
-
-        EXPECT(clock_mono_ms() < deadline_ms);
-        snprintf(stat_path, sizeof(stat_path), "/proc/%d/stat", (int)server);
-        f = fopen(stat_path, "r"); /* ended, but not reaped by whoever inherited it: that is fine */
-        if (f && fscanf(f, "%*d %*s %63s", state) == 1 && state[0] == 'Z') {
-            fclose(f);
-            break;
-        }
-        if (f)
-            fclose(f);
-        usleep(5000);
-    }
+    EXPECT(clock_wait_for(is_gone, &server, DEADLINE_MS));
 }

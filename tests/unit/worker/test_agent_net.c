@@ -185,32 +185,37 @@ static struct job_status status_of(struct client *c, int n)
     return m.statuses.jobs[0];
 }
 
-static void wait_state(struct client *c, int n, enum job_state state)
+/* What is waited for, and where. */
+struct wish {
+    struct client *client;
+    struct played *played;
+    int n;
+    int64_t count;
+    enum job_state state;
+};
+
+static bool has_state(void *self)
 {
-    int64_t deadline_ms = clock_mono_ms() + DEADLINE_MS;
+    struct wish *w = self;
 
-    for (;;) {
-        enum job_state now = status_of(c, n).state;
-
-        if (now == state)
-            return;
-        if (clock_mono_ms() > deadline_ms)
-            test_fail(__FILE__, __LINE__, "job %d is %s, want %s", n, job_state_name(now),
-                      job_state_name(state));
-        usleep(10000);
-    }
+    return status_of(w->client, w->n).state == w->state;
 }
 
-/* Wait until the broker hears so many workers. */
-static void wait_workers(struct client *c, int64_t count)
+static void wait_state(struct client *c, int n, enum job_state state)
 {
-    int64_t deadline_ms = clock_mono_ms() + DEADLINE_MS;
+    struct wish w = { .client = c, .n = n, .state = state };
+
+    if (!clock_wait_for(has_state, &w, DEADLINE_MS))
+        test_fail(__FILE__, __LINE__, "job %d is %s, want %s", n,
+                  job_state_name(status_of(c, n).state), job_state_name(state));
+}
+
+static bool has_workers(void *self)
+{
+    struct wish *w = self;
     struct msg m = { .type = MSG_PING };
 
-    while (ask(c, &m).pong.worker_count != count) {
-        EXPECT(clock_mono_ms() < deadline_ms);
-        usleep(10000);
-    }
+    return ask(w->client, &m).pong.worker_count == w->count;
 }
 
 /* --- a worker whose work is played --- */
@@ -306,30 +311,34 @@ static int jobs_of(struct played *p)
     return count;
 }
 
+static bool has_jobs(void *self)
+{
+    struct wish *w = self;
+
+    return jobs_of(w->played) >= w->count;
+}
+
 /* Wait for job number n (from 0) of this worker. */
 static struct lease wait_job(struct played *p, int n)
 {
-    int64_t deadline_ms = clock_mono_ms() + DEADLINE_MS;
-
-    while (jobs_of(p) <= n) {
-        EXPECT(clock_mono_ms() < deadline_ms);
-        usleep(2000);
-    }
+    EXPECT(clock_wait_for(has_jobs, &(struct wish){ .played = p, .count = n + 1 }, DEADLINE_MS));
     return p->jobs[n];
+}
+
+static bool has_cancel(void *self)
+{
+    struct wish *w = self;
+    int count;
+
+    pthread_mutex_lock(&w->played->lock);
+    count = w->played->cancel_count;
+    pthread_mutex_unlock(&w->played->lock);
+    return count > 0;
 }
 
 static enum msg_verdict wait_cancel(struct played *p, const struct lease *lease)
 {
-    int64_t deadline_ms = clock_mono_ms() + DEADLINE_MS;
-    int count;
-
-    do {
-        EXPECT(clock_mono_ms() < deadline_ms);
-        usleep(2000);
-        pthread_mutex_lock(&p->lock);
-        count = p->cancel_count;
-        pthread_mutex_unlock(&p->lock);
-    } while (count == 0);
+    EXPECT(clock_wait_for(has_cancel, &(struct wish){ .played = p }, DEADLINE_MS));
     EXPECT(msg_lease_equal(&p->cancels[0], lease));
     return p->whys[0];
 }
@@ -349,7 +358,7 @@ TEST(jobs_go_through_two_workers_once_each)
     start_worker(&p[0], &b, 1, true);
     start_worker(&p[1], &b, 1, true);
     open_client(&c, &b);
-    wait_workers(&c, 2);
+    EXPECT(clock_wait_for(has_workers, &(struct wish){ .client = &c, .count = 2 }, DEADLINE_MS));
     for (int n = 0; n < 60; n++)
         submit(&c, n);
     for (int n = 0; n < 60; n++) {
