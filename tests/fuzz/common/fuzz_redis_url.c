@@ -1,4 +1,4 @@
-/* The setting redis_url: what is accepted has a host and a port, or a socket's path, and a label. */
+/* The setting redis_url: what is accepted has a label, and host and port or the path of a socket. */
 #include <stdlib.h>
 #include <string.h>
 
