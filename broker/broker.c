@@ -20,9 +20,13 @@
 #define POLL_MS 250
 #define POLL_WORKERS 16
 
-/* Sweeps: at most so far apart, so that a gap means that no broker was there; and so close. */
+/* Sweeps: at most so far apart, and at most a ninth of a lease; and so close. Three missing ones
+ * mean that no broker was there to renew leases at. With a heartbeat of at most a third of a lease,
+ * a shorter absence costs no lease, and a longer one brings grace. */
 #define SWEEP_MAX_MS 1000
 #define SWEEP_MIN_MS 20
+#define SWEEPS_PER_LEASE 9
+#define SWEEPS_PER_GAP 3
 #define SWEEP_LIMIT 200
 
 #define REAL_BITS 53 /* of a double's mantissa */
@@ -161,9 +165,16 @@ void broker_on_frame(struct broker *b, int64_t now_ms, const struct broker_frame
 
 /* --- the store's answers --- */
 
+static int64_t sweep_max_ms(const struct broker *b)
+{
+    int64_t ms = b->config.lease_ms / SWEEPS_PER_LEASE;
+
+    return ms < SWEEP_MAX_MS ? ms : SWEEP_MAX_MS;
+}
+
 static void on_sweep(struct broker *b, int64_t now_ms, const struct store_reply *reply)
 {
-    int64_t wait_ms = SWEEP_MAX_MS;
+    int64_t wait_ms = sweep_max_ms(b);
 
     b->is_sweeping = false;
     if (reply->code == OK) {
@@ -226,9 +237,7 @@ static void begin_sweep(struct broker *b, struct outbox *out)
 
     call.sweep.limit = SWEEP_LIMIT;
     call.sweep.retry = broker_retry(b);
-    /* A gap of three sweeps, or of a third of a lease: nobody was there to renew leases at. */
-    call.sweep.gap_ms =
-        b->config.lease_ms / 3 > 3 * SWEEP_MAX_MS ? b->config.lease_ms / 3 : 3 * SWEEP_MAX_MS;
+    call.sweep.gap_ms = SWEEPS_PER_GAP * sweep_max_ms(b);
     call.sweep.lease_ms = b->config.lease_ms;
     call.sweep.retention_ms = b->config.retention_ms;
     outbox_call(out, &call);

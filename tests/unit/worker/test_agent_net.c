@@ -363,7 +363,7 @@ TEST(jobs_go_through_two_workers_once_each)
         submit(&c, n);
     for (int n = 0; n < 60; n++) {
         wait_state(&c, n, JOB_DONE);
-        EXPECT_INT(status_of(&c, n).attempt, 1);
+        EXPECT_INT(status_of(&c, n).tries, 1);
         EXPECT_TEXT(status_of(&c, n).result.manifest, "file:///m.json");
     }
     for (int i = 0; i < 2; i++) {
