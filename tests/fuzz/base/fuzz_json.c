@@ -81,8 +81,9 @@ static void expect_equal(const struct json_value *a, const struct json_value *b)
 {
     const char *left = "", *right = "";
     double x = 0, y = 0;
+    bool is_x = false, is_y = false;
 
-    if (json_kind(a) == JSON_KIND_DOUBLE) {
+    if (json_kind(a) == JSON_KIND_DOUBLE || json_kind(a) == JSON_KIND_INT) {
         CHECK(json_to_double(a, -HUGE_VAL, HUGE_VAL, &x) == OK);
         CHECK(json_to_double(b, -HUGE_VAL, HUGE_VAL, &y) == OK);
         CHECK(x == y);
@@ -93,6 +94,8 @@ static void expect_equal(const struct json_value *a, const struct json_value *b)
         CHECK(json_to_text(b, &right) == OK);
         CHECK(strcmp(left, right) == 0);
     }
+    if (json_to_bool(a, &is_x) == OK)
+        CHECK(json_to_bool(b, &is_y) == OK && is_x == is_y);
     expect_equal_members(a, b);
 }
 

@@ -30,6 +30,12 @@ static void read_tensor(const struct safetensors *s, const struct safetensors_te
     free(values);
 }
 
+/* Of two tensors with bytes in them, one ends before the other begins. */
+static void expect_apart(const struct safetensors_tensor *a, const struct safetensors_tensor *b)
+{
+    CHECK(!a->bytes || !b->bytes || a->data + a->bytes <= b->data || b->data + b->bytes <= a->data);
+}
+
 static void read_all(const struct safetensors *s, const uint8_t *bytes, size_t len)
 {
     size_t covered = (size_t)(s->header - bytes) + s->header_bytes;
@@ -41,6 +47,8 @@ static void read_all(const struct safetensors *s, const uint8_t *bytes, size_t l
         CHECK(i == 0 || strcmp(s->tensors[i - 1].name, t->name) < 0);
         CHECK(t->data >= bytes && t->bytes <= (size_t)(bytes + len - t->data));
         covered += t->bytes;
+        for (size_t j = 0; j < i; j++)
+            expect_apart(&s->tensors[j], t);
         read_tensor(s, t);
     }
     CHECK(covered == len);

@@ -21,7 +21,7 @@ struct scene {
     struct agent_core *core;
     struct arena arena; /* of a frame that is looked at */
     int64_t now_ms;
-    uint64_t seq;                        /* of the last frame that went out */
+    uint64_t seq[BROKERS];               /* of the last frame that went to each */
     struct lease leases[MSG_LEASES_MAX]; /* the worker works on these */
     size_t lease_count;
 };
@@ -34,7 +34,7 @@ static void on_send(void *self, size_t broker, const void *bytes, size_t len)
     CHECK(broker < BROKERS);
     arena_release(&s->arena, 0);
     CHECK(codec_decode(&m, bytes, len, &s->arena) == OK);
-    s->seq = m.seq;
+    s->seq[broker] = m.seq;
 }
 
 static void on_reconnect(void *self, size_t broker)
@@ -79,11 +79,11 @@ static uint8_t byte_at(const uint8_t *bytes, size_t len, size_t i)
     return i < len ? bytes[i] : 0;
 }
 
-/* A frame whose header is right: its type is the first byte, and it answers the last frame that
- * went out, or none. */
+/* A frame whose header is right: its type is the first byte, and it answers the last frame to
+ * that broker, or none. */
 static void receive(struct scene *s, uint8_t argument, const uint8_t *bytes, size_t len)
 {
-    uint64_t seq = argument & 2 ? s->seq : 0;
+    uint64_t seq = argument & 2 ? s->seq[argument % BROKERS] : 0;
     struct buf frame = { 0 };
     uint8_t header[CODEC_HEADER_BYTES] = {
         '1', 'S', 'T', 'P', CODEC_VERSION, 0, byte_at(bytes, len, 0)
