@@ -1,4 +1,4 @@
-/* The setting redis_url: what is accepted has a label, and host and port or the path of a socket. */
+/* The setting redis_url: what is accepted has a label, and host and port or a path. */
 #include <stdlib.h>
 #include <string.h>
 
