@@ -323,6 +323,12 @@ static status check_step(struct store *s, enum step step, const struct redis_val
         /* Without memory the schema can't be set, but it may be there from before. */
         if (step == STEP_SCHEMA_SET || (is_setting && s->allow_unsafe))
             return OK;
+        if (is_setting && strncmp(redis_text(value, NULL), "NOPERM", 6) == 0)
+            return FAIL(ERR_CONFLICT,
+                        "Redis at %s does not let this user see whether it keeps "
+                        "jobs (CONFIG GET); if it is appendonly and noeviction, set "
+                        "redis_unsafe: true",
+                        s->address.label);
         return step_refused(s, redis_text(value, NULL));
     }
     switch (step) {

@@ -2,7 +2,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
@@ -102,6 +104,54 @@ TEST(a_server_with_other_data_forms_or_roles_is_refused)
     fixture_command("HSET", "{00}config", "schema", "1", NULL);
     fixture_command("REPLICAOF", "127.0.0.1", "1", NULL);
     expect_not_opened(&config, ERR_UNAVAILABLE, "is a replica");
+}
+
+TEST(a_user_that_may_not_see_settings_is_told_what_to_do)
+{
+    struct store *s = fixture_open();
+    struct store_config config = fixture_config();
+
+    store_close(s);
+    fixture_command("ACL", "SETUSER", "default", "-config", NULL);
+    expect_not_opened(&config, ERR_CONFLICT, "redis_unsafe: true");
+    config.allow_unsafe = true;
+    EXPECT_OK(store_open(&s, &config));
+    store_close(s);
+}
+
+/* A server that answers SELECT and INFO as a Redis of this version would. */
+static pid_t start_old_redis(const char *path, const char *info)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+    pid_t pid;
+
+    EXPECT(strlen(path) < sizeof(address.sun_path));
+    memcpy(address.sun_path, path, strlen(path));
+    EXPECT(bind(listener, (struct sockaddr *)&address, sizeof(address)) == 0);
+    EXPECT(listen(listener, 1) == 0);
+    pid = fork();
+    if (pid == 0) {
+        int fd = accept(listener, NULL, NULL);
+
+        dprintf(fd, "+OK\r\n$%zu\r\n%s\r\n", strlen(info), info);
+        pause();
+    }
+    close(listener);
+    return pid;
+}
+
+TEST(a_redis_that_is_too_old_is_refused)
+{
+    char path[160], url[200];
+    pid_t pid;
+
+    snprintf(path, sizeof(path), "%s/old", test_tmpdir());
+    snprintf(url, sizeof(url), "unix://%s", path);
+    pid = start_old_redis(path, "# Server\r\nredis_version:6.0.16\r\nrole:master\r\n");
+    expect_not_opened(&(struct store_config){ .url = url }, ERR_CONFLICT, "version 6.0.16");
+    EXPECT_MESSAGE("needs 7.0 or newer");
+    EXPECT(kill(pid, SIGKILL) == 0);
 }
 
 static void write_file(const char *path, const char *text)

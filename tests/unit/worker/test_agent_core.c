@@ -662,6 +662,22 @@ TEST(a_stop_hands_everything_back_and_does_not_wait_for_ever)
     close_world(w);
 }
 
+TEST(a_drain_without_brokers_leaves_what_waits_to_the_end_of_its_lease)
+{
+    struct agent_config config = usual_config();
+    struct world *w = open_connected(&config);
+
+    give_job(w, 0, 1);
+    agent_core_drain(w->core, w->now_ms);
+    for (int i = 0; i < 4; i++)
+        tick(w, 1000);
+    EXPECT(!agent_core_is_finished(w->core, w->now_ms)); /* a broker may come back */
+    for (int i = 0; i < 4; i++)
+        tick(w, 1000);
+    EXPECT(agent_core_is_finished(w->core, w->now_ms));
+    close_world(w);
+}
+
 TEST(an_idle_drain_is_over_at_once)
 {
     struct agent_config config = usual_config();
