@@ -259,6 +259,14 @@ out:
     return st;
 }
 
+/* Does the sentence say itself which photograph it is about? */
+static bool names_image(const char *sentence, const char *image)
+{
+    const char *slash = strrchr(image, '/');
+
+    return strstr(sentence, slash && slash[1] ? slash + 1 : image) != NULL;
+}
+
 static status print_failure(struct run *r, size_t index, const struct job_status *job, status code)
 {
     struct json_writer w = { .out = &r->text };
@@ -269,7 +277,10 @@ static status print_failure(struct run *r, size_t index, const struct job_status
     else
         snprintf(sentence, sizeof(sentence), "the job is %s",
                  job->state == JOB_CANCELLED ? "cancelled" : "gone from the queue");
-    output_note("%s: %s", r->line->words[index], sentence);
+    if (names_image(sentence, r->line->words[index]))
+        output_note("%s", sentence);
+    else
+        output_note("%s: %s", r->line->words[index], sentence);
     if (!r->line->options.json)
         return OK;
     json_write_object(&w);
