@@ -49,7 +49,9 @@ static void become(const char *const *argv, const struct handles *h, pid_t paren
     sigprocmask(SIG_SETMASK, &none, NULL);
     /* A ^C at the terminal is for the program in front; it stops the server in its own time. */
     setpgid(0, 0);
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    /* Not SIGTERM, which Redis refuses while it writes its first file. Nothing is lost: what was
+     * acknowledged is on disk. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(1);
     if (dup2(h->in_fd, 0) >= 0 && dup2(h->out_fd, 1) >= 0 && dup2(h->out_fd, 2) >= 0 &&

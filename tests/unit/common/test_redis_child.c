@@ -183,11 +183,12 @@ TEST(the_server_dies_with_its_owner)
     EXPECT(pipe(fds) == 0);
     owner = fork();
     if (owner == 0) {
-        struct redis_child child;
         struct redis_child_config config = { .dir = test_tmpdir() };
 
-        EXPECT_OK(redis_child_start(&child, &config));
-        EXPECT(write(fds[1], &child.pid, sizeof(child.pid)) == sizeof(child.pid));
+        EXPECT_OK(redis_child_start(fixture_redis(), &config));
+        EXPECT(write(fds[1], &fixture_redis()->pid, sizeof(pid_t)) == sizeof(pid_t));
+        fixture_command("CONFIG", "SET", "appendonly", "no", NULL);
+        fixture_command("CONFIG", "SET", "appendonly", "yes", NULL); /* no SIGTERM helps now */
         raise(SIGKILL);
     }
     EXPECT(read(fds[0], &server, sizeof(server)) == sizeof(server));
