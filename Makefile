@@ -250,7 +250,7 @@ $(BUILD)/%.lua.c: %.lua
 
 # --- what people type ---------------------------------------------------------------------------
 PHOTO   := $(firstword $(wildcard ops/samples/*.jpg))
-DEMO    := $(ONESTEP) run $(PHOTO)
+DEMO    := $(ONESTEP) run $(PHOTO) --frames 14 --seed 7
 
 deps: ; @ops/setup/deps.sh
 
@@ -305,6 +305,8 @@ install: all
 	@$(ONESTEP)-worker --man >'$(SHARE)/man/man1/onestep-worker.1'
 	@$(ONESTEP) completion bash >'$(SHARE)/bash-completion/completions/onestep'
 	@$(ONESTEP) completion zsh >'$(SHARE)/zsh/site-functions/_onestep'
+	@mkdir -p '$(SHARE)/onestep'
+	@cp -r tests/fixtures/tiny-a ops/config '$(SHARE)/onestep/'
 
 clean:
 	rm -rf build
@@ -321,7 +323,8 @@ help:
 #? make fuzz         feed damaged input to every parser; needs clang, which it installs
 #? make bench-NAME   one benchmark of tests/bench (make bench: all); JSON=1 prints JSON lines
 #? make format       clang-format every source file in place
-#? make install      programs, man pages and completions below DESTDIR/PREFIX
+#? make install      programs, manuals, completions, sample checkpoint and settings below
+#?                   DESTDIR/PREFIX
 #? make clean        remove build/
 #?
 #? Settings:

@@ -38,7 +38,7 @@ const struct spec_param spec_params[] = {
     INT("frames", frames, 0, 512, "0", "frames", "frames in the clip; 0: the model's own number"),
     INT("width", width_px, 0, 4096, "0", "px", "width of the clip; 0: from the photograph"),
     INT("height", height_px, 0, 4096, "0", "px", "height of the clip; 0: from the photograph"),
-    INT("fps", fps, 1, 120, "7", "1/s", "frames per second"),
+    INT("fps", fps, 1, 120, "7", "", "frames per second"),
     INT("motion_bucket", motion_bucket, 0, 1023, "127", "", "amount of motion; more is more"),
     REAL("noise_aug", noise_aug, 0, 10, "0.02", "", "noise added to the photograph"),
     { "seed", SPEC_SEED, FIELD(seed), 0, 0, "0", NULL, "", "seed of all randomness" },

@@ -63,7 +63,7 @@ struct spec_param {
     double min, max;            /* inclusive bounds, for SPEC_INT and SPEC_DOUBLE */
     const char *default_text;   /* as a user would type it; NULL: must be given */
     const char *const *choices; /* NULL-ended, for SPEC_CHOICE */
-    const char *unit;           /* "px", "s", "frames", "" */
+    const char *unit;           /* "px", "s", "frames", or "" */
     const char *help;           /* one line for --help and the man page */
 };
 
