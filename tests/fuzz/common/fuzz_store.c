@@ -1,13 +1,11 @@
 /* Redis answers one call with the input, whose first byte says which call it is. Whatever it says,
  * the call is answered at most once, and an answer that is OK keeps the promises of its types. */
-#include <pthread.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "common/base/clock.h"
 #include "common/store.h"
+#include "tests/fuzz/common/peer.h"
 #include "tests/fuzz/fuzz.h"
 
 #define TAG 7
@@ -23,48 +21,19 @@ static const char greeting[] = "+OK\r\n"
 
 static const struct lease lease = { .job = "00abcdefghjkmnpqrstvwxyz01", .attempt = 1, .nonce = 5 };
 
-struct server {
-    int listener, connection;
-};
-
-/* pthread: take one connection and greet it. */
-static void *greet(void *self)
-{
-    struct server *s = self;
-
-    s->connection = accept(s->listener, NULL, NULL);
-    CHECK(s->connection >= 0);
-    CHECK(send(s->connection, greeting, sizeof(greeting) - 1, 0) == sizeof(greeting) - 1);
-    return NULL;
-}
-
-static void listen_at(struct server *s, const char *path)
-{
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-
-    CHECK(strlen(path) < sizeof(address.sun_path));
-    strcpy(address.sun_path, path);
-    unlink(path);
-    s->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    CHECK(s->listener >= 0);
-    CHECK(bind(s->listener, (struct sockaddr *)&address, sizeof(address)) == 0);
-    CHECK(listen(s->listener, 1) == 0);
-}
-
-/* A store that is connected to s. */
-static struct store *open_store(struct server *s)
+/* A store that is connected to peer. */
+static struct store *open_store(struct peer *peer)
 {
     char path[FILE_PATH_BYTES], url[FILE_PATH_BYTES + 8] = "unix://";
     struct store_config config = { .url = url };
     struct store *store = NULL;
-    pthread_t thread;
 
     CHECK(file_join(path, sizeof(path), fuzz_tmpdir(), "redis.sock") == OK);
     strcat(url, path);
-    listen_at(s, path);
-    CHECK(pthread_create(&thread, NULL, greet, s) == 0);
+    peer_open(peer, path);
+    peer_greet(peer, greeting, sizeof(greeting) - 1, false);
     CHECK(store_open(&store, &config) == OK);
-    CHECK(pthread_join(thread, NULL) == 0);
+    peer_wait(peer);
     return store;
 }
 
@@ -142,21 +111,20 @@ static void see(void *self, const struct store_reply *reply)
 
 FUZZ(store, 8 << 10)
 {
-    struct server server = { -1, -1 };
+    struct peer peer;
     struct store *store;
     int seen = 0;
 
     if (len < 2)
         return;
-    store = open_store(&server);
+    store = open_store(&peer);
     add_call(store, (enum store_op)(1 + bytes[0] % (STORE_OP_COUNT - 1)));
     store_flush(store);
-    CHECK(send(server.connection, bytes + 1, len - 1, 0) == (ssize_t)len - 1);
+    CHECK(send(peer.connection, bytes + 1, len - 1, 0) == (ssize_t)len - 1);
     for (int i = 0; i < 3; i++)
         store_step(store, clock_mono_ms(), see, &seen);
     CHECK(seen <= 1);
     CHECK(seen == 1 || store_is_connected(store));
     store_close(store);
-    close(server.connection);
-    close(server.listener);
+    peer_close(&peer);
 }
