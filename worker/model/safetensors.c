@@ -300,8 +300,8 @@ static float float_of_bfloat(uint16_t b)
     return f;
 }
 
-/* Sixteen bits at a time through an aligned buffer, which lets the compiler use vectors: a checkpoint
- * has billions of these. */
+/* Sixteen bits at a time through an aligned buffer, which lets the compiler use vectors: a
+ * checkpoint has billions of these. */
 static void read_sixteen(const uint8_t *src, int64_t count, bool is_half, float *dst)
 {
     enum { CHUNK = 1024 };
