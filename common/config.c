@@ -248,12 +248,36 @@ void config_init(void *cfg, const struct config_row *rows, size_t row_count)
 /* --- values as YAML -----------------------------------------------------------------------------
  */
 
+/* The number of the character at s if YAML takes it for a line break or refuses it as it is, and how
+ * many bytes it has; 0 for any other. Source: YAML 1.1, 5.1 and 5.4. */
+static unsigned special_of(const unsigned char *s, size_t *bytes)
+{
+    *bytes = s[0] == 0xc2 ? 2 : 3;
+    if (s[0] == 0xc2 && s[1] >= 0x80 && s[1] <= 0x9f)
+        return s[1];
+    if (s[0] == 0xe2 && s[1] == 0x80 && (s[2] == 0xa8 || s[2] == 0xa9))
+        return 0x2000u | (s[2] & 0x3f);
+    if (s[0] == 0xef && s[1] == 0xbb && s[2] == 0xbf)
+        return 0xfeff;
+    if (s[0] == 0xef && s[1] == 0xbf && (s[2] == 0xbe || s[2] == 0xbf))
+        return 0xffc0u | (s[2] & 0x3f);
+    *bytes = 1;
+    return 0;
+}
+
 static status append_quoted(struct buf *text, const char *value)
 {
+    size_t step;
     status st = OK;
 
     TRY(buf_append_text(text, "\""));
-    for (; *value; value++) {
+    for (; *value; value += step) {
+        unsigned special = special_of((const unsigned char *)value, &step);
+
+        if (special) {
+            TRY(buf_printf(text, "\\u%04x", special));
+            continue;
+        }
         if (*value == '"' || *value == '\\')
             TRY(buf_append_text(text, "\\"));
         TRY(buf_append(text, value, 1));

@@ -296,6 +296,25 @@ TEST(config_man_escapes_roff)
     buf_free(&text);
 }
 
+/* YAML folds or refuses these characters when they stand there as they are. */
+TEST(config_odd_characters_are_printed_so_that_they_load_back)
+{
+    static const char *const yaml[] = { "model: \"a\\Nb\"\n", "model: \"a \\L b\\P\"\n",
+                                        "model: \"\\x80\\x9f\"\n",
+                                        "model: \"\\ufeff\\ufffe\\uffff\"\n" };
+
+    for (size_t i = 0; i < sizeof(yaml) / sizeof(yaml[0]); i++) {
+        struct sample s, again;
+        struct buf printed = { 0 };
+
+        EXPECT_OK(parse(&s, yaml[i]));
+        EXPECT_OK(config_print(&program, &s, &printed));
+        EXPECT_OK(parse(&again, printed.data));
+        EXPECT_TEXT(again.model, s.model);
+        buf_free(&printed);
+    }
+}
+
 TEST(config_printed_loads_back)
 {
     struct sample s, again;
