@@ -426,3 +426,35 @@ TEST(a_cancelled_evaluation_stops)
     checkpoint_close(&c);
     free(latents);
 }
+
+/* The reference's epsilons, block type by block type: a wrong one is too small an error for the
+ * comparison of outputs to notice in every place. */
+TEST(norms_have_the_epsilons_of_their_block)
+{
+    struct checkpoint c;
+    const struct unet *u = &c.unet;
+    const struct vae *v = &c.vae;
+
+    EXPECT_OK(checkpoint_open(&c, "tests/fixtures/tiny-a"));
+    EXPECT_NEAR(u->down[0].res[0].spatial.norm1.eps, 1e-6, 1e-12); /* with attention */
+    EXPECT_NEAR(u->down[0].res[0].temporal.norm2.eps, 1e-6, 1e-12);
+    EXPECT_NEAR(u->down[1].res[0].spatial.norm2.eps, 1e-5, 1e-12); /* without */
+    EXPECT_NEAR(u->down[1].res[0].temporal.norm1.eps, 1e-5, 1e-12);
+    EXPECT_NEAR(u->mid[1].spatial.norm1.eps, 1e-5, 1e-12);
+    EXPECT_NEAR(u->mid[0].temporal.norm1.eps, 1e-5, 1e-12);
+    for (int i = 0; i < 3; i++) {
+        EXPECT_NEAR(u->up[i].res[1].spatial.norm1.eps, 1e-6, 1e-12);
+        EXPECT_NEAR(u->up[i].res[1].temporal.norm2.eps, 1e-6, 1e-12);
+    }
+    EXPECT_NEAR(u->norm_out.eps, 1e-5, 1e-12);
+    EXPECT_NEAR(u->mid_attention.norm.eps, 1e-6, 1e-12);
+    EXPECT_NEAR(u->mid_attention.layers[0].ff_time.norm.eps, 1e-5, 1e-12);
+    EXPECT_NEAR(v->encoder.levels[1].blocks[0].spatial.norm1.eps, 1e-6, 1e-12);
+    EXPECT_NEAR(v->encoder.attention.norm.eps, 1e-6, 1e-12);
+    EXPECT_NEAR(v->decoder.mid[0].spatial.norm1.eps, 1e-6, 1e-12);
+    EXPECT_NEAR(v->decoder.mid[0].temporal.norm1.eps, 1e-5, 1e-12);
+    EXPECT_NEAR(v->decoder.levels[2].blocks[1].temporal.norm2.eps, 1e-5, 1e-12);
+    EXPECT_NEAR(v->decoder.norm_out.eps, 1e-6, 1e-12);
+    EXPECT_NEAR(c.clip.layers[0].norm1.eps, 1e-5, 1e-12);
+    checkpoint_close(&c);
+}
