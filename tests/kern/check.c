@@ -296,6 +296,17 @@ void check_same_bits(struct check *c, const struct check_rig *rig, const void *w
 /* --- small things
  * ------------------------------------------------------------------------------- */
 
+int check_cases(int usual)
+{
+#if defined(__SANITIZE_THREAD__)
+    return 1 + usual / 20;
+#elif defined(__SANITIZE_ADDRESS__)
+    return 1 + usual / 4;
+#else
+    return usual;
+#endif
+}
+
 struct tensor check_tensor(float *data, int64_t n, int64_t h, int64_t w, int64_t c)
 {
     return (struct tensor){ .data = data, .dtype = KERN_F32, .n = n, .h = h, .w = w, .c = c };

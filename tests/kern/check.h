@@ -86,6 +86,9 @@ void check_free(struct check *c);
 void check_same_bits(struct check *c, const struct check_rig *rig, const void *whole,
                      const void *part, const float *at, int64_t n);
 
+/* Random cases to run where `usual` are enough: fewer under a sanitizer, which is slow. */
+int check_cases(int usual);
+
 /* A tensor at data. */
 struct tensor check_tensor(float *data, int64_t n, int64_t h, int64_t w, int64_t c);
 

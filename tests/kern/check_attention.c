@@ -113,7 +113,7 @@ TEST(attention_is_the_reference)
     struct check_rig rig;
 
     check_rig_open(&rig, &kern_cpu);
-    for (int i = 0; i < CASES; i++) {
+    for (int i = 0; i < check_cases(CASES); i++) {
         struct attention_size s = random_attention();
 
         attention_case(&rig, &s, false);
@@ -149,7 +149,7 @@ TEST(attention_of_a_frame_does_not_depend_on_its_batch)
     struct check_rig rig;
 
     check_rig_open(&rig, &kern_cpu);
-    for (int i = 0; i < 15; i++) {
+    for (int i = 0; i < check_cases(15); i++) {
         struct attention_size s = random_attention();
 
         s.n = 3;
@@ -188,7 +188,7 @@ TEST(attention_temporal_is_the_reference)
     struct check_rig rig;
 
     check_rig_open(&rig, &kern_cpu);
-    for (int i = 0; i < CASES; i++) {
+    for (int i = 0; i < check_cases(CASES); i++) {
         struct check c = { .call = call_temporal };
         struct kern_attention_temporal a = { .frames = CHECK_PICK(1, 2, 3, 14, 25, 33, 250),
                                              .pixels = CHECK_PICK(1, 2, 7, 20),

@@ -68,7 +68,7 @@ TEST(add_is_the_reference)
     struct check_rig rig;
 
     check_rig_open(&rig, &kern_cpu);
-    for (int i = 0; i < CASES; i++) {
+    for (int i = 0; i < check_cases(CASES); i++) {
         struct check c = { .call = call_add, .tol = one_rounding };
         struct tensor t = random_shape(&c);
         struct kern_add a = { .x = t, .y = t, .z = t };
@@ -88,7 +88,7 @@ TEST(blend_is_the_reference)
     struct check_rig rig;
 
     check_rig_open(&rig, &kern_cpu);
-    for (int i = 0; i < CASES; i++) {
+    for (int i = 0; i < check_cases(CASES); i++) {
         struct check c = { .call = call_blend, .tol = few_roundings };
         struct tensor t = random_shape(&c);
         struct kern_blend a = { .x = t, .y = t, .z = t, .a = (float)test_uniform() };
@@ -111,7 +111,7 @@ TEST(concat_is_the_reference)
     struct check_rig rig;
 
     check_rig_open(&rig, &kern_cpu);
-    for (int i = 0; i < CASES; i++) {
+    for (int i = 0; i < check_cases(CASES); i++) {
         struct check c = { .call = call_concat };
         struct tensor t = random_shape(&c);
         struct kern_concat a = { .x = t, .y = t, .z = t };
@@ -132,7 +132,7 @@ TEST(copy_is_the_reference)
     struct check_rig rig;
 
     check_rig_open(&rig, &kern_cpu);
-    for (int i = 0; i < CASES / 4; i++) {
+    for (int i = 0; i < check_cases(CASES / 4); i++) {
         struct check c = { .call = call_copy };
         struct tensor t = random_shape(&c);
         struct kern_copy a = { .x = t, .y = t };
@@ -150,7 +150,7 @@ TEST(silu_is_the_reference)
     struct check_rig rig;
 
     check_rig_open(&rig, &kern_cpu);
-    for (int i = 0; i < CASES; i++) {
+    for (int i = 0; i < check_cases(CASES); i++) {
         struct check c = { .call = call_silu, .tol = few_roundings };
         struct tensor t = random_shape(&c);
         struct kern_silu a = { .x = t, .y = t };

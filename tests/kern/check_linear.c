@@ -61,7 +61,7 @@ TEST(linear_is_the_reference)
     struct check_rig rig;
 
     check_rig_open(&rig, &kern_cpu);
-    for (int i = 0; i < CASES; i++)
+    for (int i = 0; i < check_cases(CASES); i++)
         linear_case(&rig, CHECK_PICK(1, 2, 3), CHECK_PICK(1, 2, 5, 11, 12, 13, 63, 200),
                     random_layer(), false);
     check_rig_close(&rig);
@@ -83,7 +83,7 @@ TEST(linear_of_a_frame_does_not_depend_on_its_batch)
     struct check_rig rig;
 
     check_rig_open(&rig, &kern_cpu);
-    for (int i = 0; i < 20; i++)
+    for (int i = 0; i < check_cases(20); i++)
         linear_case(&rig, CHECK_PICK(2, 5, 9), CHECK_PICK(1, 7, 50), random_layer(), true);
     check_rig_close(&rig);
 }
@@ -93,7 +93,7 @@ TEST(geglu_is_the_reference)
     struct check_rig rig;
 
     check_rig_open(&rig, &kern_cpu);
-    for (int i = 0; i < CASES; i++) {
+    for (int i = 0; i < check_cases(CASES); i++) {
         struct check c = { .call = call_geglu };
         struct linear layer = random_layer();
         int64_t rows = CHECK_PICK(1, 2, 11, 13, 64, 200);
