@@ -245,11 +245,10 @@ void config_init(void *cfg, const struct config_row *rows, size_t row_count)
     }
 }
 
-/* --- values as YAML -----------------------------------------------------------------------------
- */
+/* --- values as YAML --------------------------------------------------------------------------- */
 
-/* The number of the character at s if YAML takes it for a line break or refuses it as it is, and how
- * many bytes it has; 0 for any other. Source: YAML 1.1, 5.1 and 5.4. */
+/* The number of the character at s if YAML takes it for a line break or refuses it as it is, and
+ * how many bytes it has; 0 for any other. Source: YAML 1.1, 5.1 and 5.4. */
 static unsigned special_of(const unsigned char *s, size_t *bytes)
 {
     *bytes = s[0] == 0xc2 ? 2 : 3;
