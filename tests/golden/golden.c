@@ -33,6 +33,13 @@ void golden_open_file(struct golden *g, const char *name)
     open_path(&g->file, name);
 }
 
+void golden_close(struct golden *g)
+{
+    dev_close(&g->dev);
+    checkpoint_close(&g->checkpoint);
+    safetensors_close(&g->file);
+}
+
 void golden_open(struct golden *g, const char *name, const char *device)
 {
     const struct kern_config config = { .threads = 1 };

@@ -1,7 +1,7 @@
 /* golden.h - tensors made by diffusers, and how far ours are from them.
  *
  * The files are described in tests/reference/README.md: float32 in diffusers' layouts. Distances
- * are relative L2: |a - b| / |b|. Everything allocated here lives until the test's process ends. */
+ * are relative L2: |a - b| / |b|. Values handed out live until the test's process ends. */
 #ifndef ONESTEP_TESTS_GOLDEN_GOLDEN_H
 #define ONESTEP_TESTS_GOLDEN_GOLDEN_H
 
@@ -32,6 +32,9 @@ void golden_open(struct golden *g, const char *name, const char *device);
 
 /* Only the file. */
 void golden_open_file(struct golden *g, const char *name);
+
+/* Close whatever was opened. */
+void golden_close(struct golden *g);
 
 /* The tensor's shape filled up with ones in front to [n][c][h][w], in n, c, h, w. */
 void golden_shape(const struct golden *g, const char *name, int64_t shape[4]);

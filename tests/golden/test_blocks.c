@@ -53,6 +53,7 @@ static struct tensor output(struct block *b, const char *block)
     return y;
 }
 
+/* Compare y with block.output, and close. */
 static void expect_output(struct block *b, const char *block, const struct tensor *y)
 {
     const char *name = part(b, block, "output");
@@ -60,6 +61,10 @@ static void expect_output(struct block *b, const char *block, const struct tenso
 
     EXPECT_OK(op_download(&b->g.dev, y, got));
     golden_expect(&b->g, name, got, GOLDEN_MODULE);
+    weights_close(&b->w);
+    arena_close(&b->values);
+    arena_close(&b->layers);
+    golden_close(&b->g);
 }
 
 static void res_case(const char *name, const char *device, const char *block, bool is_up)

@@ -15,6 +15,7 @@ static void clip_case(const char *name, const char *device)
     EXPECT_OK(clip_embed(&g.dev, &g.checkpoint.clip, golden_values(&g, "clip.pixel_values"), got));
     golden_expect(&g, "clip.image_embeds", got, GOLDEN_MODULE);
     EXPECT_INT(g.dev.act.used_bytes, 0);
+    golden_close(&g);
 }
 
 static void pixels_case(const char *name)
@@ -34,6 +35,7 @@ static void pixels_case(const char *name)
         arena_open(&scratch, "scratch", image_clip_scratch(&image, &g.checkpoint.clip.config)));
     EXPECT_OK(image_clip_pixels(&image, &g.checkpoint.clip.config, got, &scratch));
     golden_expect(&g, "clip.pixel_values", got, GOLDEN_MODULE);
+    golden_close(&g);
 }
 
 static void encode_case(const char *name, const char *device)
@@ -53,6 +55,7 @@ static void encode_case(const char *name, const char *device)
     EXPECT_OK(vae_encode(&g.dev, &g.checkpoint.vae, image, s[2], s[3], got));
     golden_expect(&g, "vae.latents_mode", got, GOLDEN_MODULE);
     EXPECT_INT(g.dev.act.used_bytes, 0);
+    golden_close(&g);
 }
 
 /* Where decoded frames go. */
@@ -97,6 +100,7 @@ static void decode_case(const char *name, const char *device, const char *tensor
     EXPECT_INT(frames.next, in[0]);
     golden_expect(&g, tensor, frames.all, GOLDEN_MODULE);
     EXPECT_INT(g.dev.act.used_bytes, 0);
+    golden_close(&g);
 }
 
 static status on_block(void *self, const char *name, struct dev *dev, const struct tensor *t)
@@ -173,6 +177,7 @@ static void unet_case(const char *name, const char *device)
     golden_expect(&g, "unet.output", got, GOLDEN_MODULE);
     EXPECT_INT(g.dev.act.used_bytes, 0);
     EXPECT(blocks < 0);
+    golden_close(&g);
 }
 
 #define A "tiny-a-consistency1"

@@ -71,6 +71,7 @@ TEST(first_draws)
             expect_values(t, draw(&n, sizes[i]), 1);
         }
     }
+    golden_close(&g);
 }
 
 /* The second value of a pair is kept for the next small draw, across large ones. */
@@ -99,6 +100,7 @@ TEST(sequences)
             }
         }
     }
+    golden_close(&g);
 }
 
 static void expect_sums(const struct safetensors_tensor *t, const float *got, int64_t count)
@@ -136,6 +138,7 @@ static void long_draw(int64_t count)
         snprintf(rest, sizeof(rest), "size%" PRId64 ".sums", count);
         expect_sums(tensor(&g.file, seeds[s], rest), got, count);
     }
+    golden_close(&g);
 }
 
 TEST(a_million_and_three)
@@ -166,4 +169,5 @@ TEST(draws_of_a_job)
         noise_draw(&n, (uint32_t)i, &(struct noise_shape){ s[0], s[1], s[2], s[3] }, got);
         golden_expect(&g, names[i], got, EACH_VALUE);
     }
+    golden_close(&g);
 }
