@@ -333,7 +333,7 @@ help:
 #? WERROR=1                         warnings are errors
 #? TFLAGS='TEXT --no-skip'          only tests with TEXT in their name; a skip is a failure
 #? WITHOUT='SUITE...'               leave out suites, for instance check_golden
-#? FUZZ_SECONDS=N FUZZ='NAME...'     how long `make fuzz` runs each entry; which ones
+#? FUZZ_SECONDS=N FUZZ='NAME...'    how long `make fuzz` runs each entry; which ones
 #? PREFIX=DIR DESTDIR=DIR           where `make install` puts things; default /usr/local
 #? V=1                              show commands
 
