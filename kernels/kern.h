@@ -3,7 +3,7 @@
  * A kernel is pointers in, pointers out: kernels/op has checked the shapes, the caller owns all
  * tensors, nothing is logged. Each kernel exists in every table:
  *   kern_ref  plain loops, double sums, the truth;
- *   kern_cpu  threads, AVX2/AVX-512 and oneDNN, chosen at run time.
+ *   kern_cpu  threads; AVX-512, AVX2 or plain C, chosen at run time.
  * Layout: activations are NHWC = [n][h][w][c], frames of a clip ride in n. That is at once the
  * token matrix [n*h*w][c] of linear layers and the input of both attentions: nothing is transposed.
  * Weights are [out][...][in], converted once at load from the checkpoint's layout.
@@ -207,7 +207,7 @@ extern const struct kern_table
 /* The table called name, or NULL. */
 const struct kern_table *kern_find(const char *name);
 
-/* One sentence for logs and --version: what ctx runs on ("avx512, 2 threads, oneDNN 2.6.3"). */
+/* One sentence for logs and --version: what ctx runs on ("cpu, avx512, 2 threads"). */
 const char *kern_describe(const struct kern_ctx *ctx);
 
 #endif

@@ -10,43 +10,57 @@
 
 #include "kernels/cpu/cpu_priv.h"
 
-/* Copy or clear `count` floats. */
-static void put(float *dst, const float *src, int64_t count)
+/* dst = floats start .. start+count-1 of a row of `length` floats, zero where there is no row
+ * (NULL) or outside it. */
+static void put(float *dst, const float *row, int64_t length, int64_t start, int64_t count)
 {
-    if (src)
-        memcpy(dst, src, (size_t)count * sizeof(float));
-    else
+    int64_t before, inside;
+
+    if (!row) {
         memset(dst, 0, (size_t)count * sizeof(float));
+        return;
+    }
+    if (start >= 0 && start + count <= length) {
+        memcpy(dst, row + start, (size_t)count * sizeof(float));
+        return;
+    }
+    before = start < 0 ? cpu_min(-start, count) : 0;
+    inside = cpu_min(length - start, count) - before;
+    inside = inside > 0 ? inside : 0;
+    memset(dst, 0, (size_t)count * sizeof(float));
+    memcpy(dst + before, row + start + before, (size_t)inside * sizeof(float));
 }
 
-/* Row (ih, iw) of up(x) in image n, NULL where that is padding. */
-static const float *conv2d_source(const struct kern_conv2d *a, int64_t n, int64_t ih, int64_t iw)
+/* Row ih of up(x) in image n, NULL where that is padding. */
+static const float *input_row(const struct kern_conv2d *a, int64_t n, int64_t ih)
 {
     const struct tensor *x = &a->x;
 
-    if (a->up_h) {
-        if (ih < 0 || ih >= a->up_h || iw < 0 || iw >= a->up_w)
-            return NULL;
-        ih = ih * x->h / a->up_h;
-        iw = iw * x->w / a->up_w;
-    } else if (ih < 0 || ih >= x->h || iw < 0 || iw >= x->w) {
+    if (ih < 0 || ih >= (a->up_h ? a->up_h : x->h))
         return NULL;
-    }
-    return (const float *)x->data + ((n * x->h + ih) * x->w + iw) * x->c;
+    if (a->up_h)
+        ih = ih * x->h / a->up_h;
+    return (const float *)x->data + (n * x->h + ih) * x->w * x->c;
 }
 
-/* Channels c0 .. c0+count-1 of one tap for the rows (output pixels) of a block. */
-static void conv2d_fill_tap(const struct kern_conv2d *a, const struct cpu_block *at, int64_t k,
+/* Columns k .. k+count-1 of A, which lie side by side in the input, for the rows of a block: they
+ * belong to one tap, or without resampling to one row of taps. */
+static void conv2d_fill_run(const struct kern_conv2d *a, const struct cpu_block *at, int64_t k,
                             int64_t count, float *block)
 {
-    int64_t tap = k / a->x.c, c0 = k % a->x.c;
-    int64_t r = tap / a->layer->kw - a->pad_top, s = tap % a->layer->kw - a->pad_left;
+    int64_t ci = a->x.c, tap = k / ci, kw = a->layer->kw;
+    int64_t r = tap / kw - a->pad_top, s = tap % kw - a->pad_left, c0 = k % ci;
     int64_t ow = at->m0 % a->y.w, oh = at->m0 / a->y.w % a->y.h, n = at->m0 / a->y.w / a->y.h;
 
     for (int64_t i = 0; i < at->rows; i++) {
-        const float *x = conv2d_source(a, n, oh * a->stride + r, ow * a->stride + s);
+        const float *row = input_row(a, n, oh * a->stride + r);
+        int64_t iw = ow * a->stride + s;
 
-        put(block + i * CPU_PITCH, x ? x + c0 : NULL, count);
+        if (a->up_h) {
+            row = iw >= 0 && iw < a->up_w ? row : NULL;
+            iw = iw * a->x.w / a->up_w;
+        }
+        put(block + i * CPU_PITCH, row, a->x.w * ci, iw * ci + c0, count);
         if (++ow < a->y.w)
             continue;
         ow = 0;
@@ -61,11 +75,12 @@ static void conv2d_fill_tap(const struct kern_conv2d *a, const struct cpu_block 
 static void conv2d_fill(const void *source, const struct cpu_block *at, float *block)
 {
     const struct kern_conv2d *a = source;
+    int64_t run = a->up_h ? a->x.c : a->layer->kw * a->x.c;
     int64_t end = at->k0 + at->depth, count;
 
     for (int64_t k = at->k0; k < end; k += count) {
-        count = cpu_min(a->x.c - k % a->x.c, end - k);
-        conv2d_fill_tap(a, at, k, count, block + (k - at->k0));
+        count = cpu_min(run - k % run, end - k);
+        conv2d_fill_run(a, at, k, count, block + (k - at->k0));
     }
 }
 
@@ -190,7 +205,7 @@ static void temporal_fill(const void *source, const struct cpu_block *at, float 
             bool is_inside = row >= 0 && row < all;
 
             put(block + (k - at->k0) + i * CPU_PITCH,
-                is_inside ? (const float *)x->data + row * x->c + c0 : NULL, count);
+                is_inside ? (const float *)x->data + row * x->c : NULL, x->c, c0, count);
         }
     }
 }
