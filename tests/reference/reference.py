@@ -11,7 +11,8 @@ import PIL.Image
 import PIL.ImageOps
 import torch
 import transformers
-from diffusers import StableVideoDiffusionPipeline
+from diffusers import (AutoencoderKLTemporalDecoder, StableVideoDiffusionPipeline,
+                       UNetSpatioTemporalConditionModel)
 from diffusers.pipelines.stable_video_diffusion import pipeline_stable_video_diffusion as svd
 from diffusers.utils import logging
 from diffusers.utils.torch_utils import randn_tensor
@@ -76,12 +77,15 @@ class Noise:
 
 
 class Pipeline(StableVideoDiffusionPipeline):
-    """The pipeline of diffusers with three taps, none of which changes a number:
+    """The pipeline of diffusers with four taps, none of which changes what is computed:
 
     - it keeps what the image encoder, the VAE encoder and the VAE decoder get and give;
     - the size of the CLIP input is read from the checkpoint, where diffusers has 224 written in
       (a checkpoint with 224 goes through diffusers' own method);
-    - noise may be handed in instead of drawn.
+    - noise may be handed in instead of drawn;
+    - the VAE encoder gets its input in dense memory.  diffusers hands it a transposed view, for
+      which torch takes a GroupNorm that sums every channel in float32, value by value: on 256x256
+      pixels that alone puts the result 3e-5 from float64, in dense memory it is 3e-6.
     """
 
     def start(self, noise):
@@ -118,6 +122,7 @@ class Pipeline(StableVideoDiffusionPipeline):
         given = self.noise.given
         if given is not None:                   # diffusers has added a draw of its own: put ours
             image = self.clean + self.noise_aug * given["image_noise"].reshape(image.shape)
+        image = image.contiguous()
         out = super()._encode_vae_image(image, *args, **kwargs)
         self.record["vae.encode_in"] = image
         self.record["conditioning_latent"] = out[-1:]
@@ -130,12 +135,23 @@ class Pipeline(StableVideoDiffusionPipeline):
         return out
 
 
+def variant(folder):
+    """The variant that diffusers must be told to read a part from: "fp16" where there is nothing
+    else, or None."""
+    plain = [path for path in folder.glob("*.safetensors*") if ".fp16." not in path.name]
+    return None if plain else "fp16"
+
+
 def load(folder, dtype=torch.float32):
     """The pipeline of a checkpoint folder, weights widened to dtype, on the CPU."""
     folder = pathlib.Path(folder)
     if not (folder / "model_index.json").is_file():
         raise SystemExit(f"{folder}: no model_index.json; name a diffusers checkpoint folder")
-    pipe = Pipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    parts = {"unet": UNetSpatioTemporalConditionModel, "vae": AutoencoderKLTemporalDecoder,
+             "image_encoder": transformers.CLIPVisionModelWithProjection}
+    parts = {name: part.from_pretrained(folder / name, variant=variant(folder / name), dtype=dtype,
+                                        local_files_only=True) for name, part in parts.items()}
+    pipe = Pipeline.from_pretrained(folder, local_files_only=True, **parts)
     pipe.set_progress_bar_config(disable=True)
     pipe.schedule = pipe.scheduler.config       # outlives the samplers that replace the scheduler
     pipe.euler = pipe.scheduler

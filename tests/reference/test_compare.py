@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import io
 import pathlib
+import subprocess
 import sys
 import tempfile
 
@@ -30,10 +31,10 @@ def run(path, tensors, meta):
     """Write a dump, compare it; returns the exit status and what was printed."""
     safetensors.torch.save_file(
         {name: tensor.contiguous().clone() for name, tensor in tensors.items()}, path, metadata=meta)
-    args, text = argparse.Namespace(dump=path, checkpoint=None, image=None), io.StringIO()
+    args, text = argparse.Namespace(checkpoint=None, image=None, float64=False), io.StringIO()
     try:
         with contextlib.redirect_stdout(text):
-            return compare.compare(args), text.getvalue()
+            return 0 if compare.compare(path, args) else 1, text.getvalue()
     except compare.Unable as error:
         return 2, str(error)
 
@@ -45,7 +46,31 @@ def expect(name, want, got):
     print(f"ok {name}")
 
 
+def verdicts():
+    """The verdict by distances alone: error, limit, exact, own."""
+    cases = {"within": (9e-6, 1e-5, None, None, "ok"),
+             "over, float64 not asked": (2e-5, 1e-5, None, None, "WRONG"),
+             "over, near float64": (2e-5, 1e-5, 9e-6, 1e-6, "rounding"),
+             "over, as far as diffusers": (2e-4, 1e-5, 1.5e-4, 1e-4, "rounding"),
+             "over, farther than diffusers": (2e-4, 1e-5, 2.1e-4, 1e-4, "WRONG"),
+             "NaN": (float("nan"), 1e-5, float("nan"), 1e-6, "WRONG")}
+    for name, (error, limit, exact, own, want) in cases.items():
+        got = compare.Row("x", "1", error, limit, exact, own).verdict()
+        if got != want:
+            sys.exit(f"{name}: {got}, not {want}")
+        print(f"ok {name}")
+
+
+def command(*arguments):
+    """compare.py as a program: exit status and output."""
+    script = pathlib.Path(compare.__file__)
+    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True,
+                          check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
 def main():
+    verdicts()
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as folder:
         photo, dump = pathlib.Path(folder, "a photo.png"), pathlib.Path(folder, "dump.safetensors")
@@ -70,6 +95,18 @@ def main():
         expect("tensor missing", 1, run(dump, right, meta))
         right["unet_output.1"] = last[:1]
         expect("wrong shape", 1, run(dump, right, meta))
+        torch_right = {**right, "unet_output.1": last}
+        expect("several dumps", 0, (run(dump, torch_right, meta)[0], ""))
+        bad = pathlib.Path(folder, "bad.safetensors")
+        run(bad, right, meta)
+        status, text = command(dump, bad)
+        expect("several dumps, the last one wrong", 1, (status, text))
+        if text.count("within their bounds") != 1 or text.count("WRONG\n") != 1:
+            sys.exit(f"two tables and two verdicts were expected\n{text}")
+        expect("a file that is no dump", 2, command(photo, dump))
+        PIL.Image.fromarray(golden_data.picture(1, 1)).save(photo)
+        expect("diffusers cannot", 2, run(dump, right, meta))
+        photo.unlink()
         expect("no photograph", 2, run(dump, right, {**meta, "image": "https://example.com/a.png"}))
         expect("no checkpoint", 2, run(dump, right, {**meta, "checkpoint": "nowhere"}))
 
