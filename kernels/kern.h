@@ -199,10 +199,9 @@ struct kern_table {
     status (*copy)(struct kern_ctx *ctx, const struct kern_copy *a);
 };
 
-extern const struct kern_table kern_ref; /* kernels/ref: the truth, slow */
-extern const struct kern_table kern_cpu; /* kernels/cpu: fast on any x86-64, plain C elsewhere */
-extern const struct kern_table
-    kern_plan; /* kernels/plan.c: does nothing; measures a model's memory */
+extern const struct kern_table kern_ref;  /* kernels/ref: the truth, slow */
+extern const struct kern_table kern_cpu;  /* kernels/cpu: fast on any x86-64, plain C elsewhere */
+extern const struct kern_table kern_plan; /* kernels/plan.c: computes nothing, for memory plans */
 
 /* The table called name, or NULL. */
 const struct kern_table *kern_find(const char *name);

@@ -222,13 +222,15 @@ static void lanes_finish(const struct cpu_epilogue *e, const struct cpu_sums *s)
 /* Largest of n >= 1 numbers. */
 static float row_largest(const float *s, int64_t n)
 {
-    vec m = vec_all(s[0]);
+    vec m = vec_all(s[0]), other = m; /* two chains: each step waits for the one before */
     float lane[CPU_LANES], largest;
     int64_t i = 0;
 
-    for (; i + CPU_LANES <= n; i += CPU_LANES)
+    for (; i + 2 * CPU_LANES <= n; i += 2 * CPU_LANES) {
         m = vec_max(m, vec_load(s + i));
-    vec_store(lane, m);
+        other = vec_max(other, vec_load(s + i + CPU_LANES));
+    }
+    vec_store(lane, vec_max(m, other));
     largest = lane[0];
     for (int j = 1; j < CPU_LANES; j++)
         largest = largest > lane[j] ? largest : lane[j];

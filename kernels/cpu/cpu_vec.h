@@ -7,6 +7,9 @@
 
 #include <stdint.h>
 #include <string.h>
+#if CPU_LANES > 4
+#include <immintrin.h>
+#endif
 
 #define CPU_INLINE static inline __attribute__((always_inline))
 
@@ -60,10 +63,28 @@ CPU_INLINE vec vec_select(ivec mask, vec a, vec b)
     return (vec)(((ivec)a & mask) | ((ivec)b & ~mask));
 }
 
+/* The compiler does not find the instructions for the next two functions on its own. */
+#if CPU_LANES == 16
+#define CPU_MAX(a, b) _mm512_max_ps(a, b)
+#define CPU_MIN(a, b) _mm512_min_ps(a, b)
+#elif CPU_LANES == 8
+#define CPU_MAX(a, b) _mm256_max_ps(a, b)
+#define CPU_MIN(a, b) _mm256_min_ps(a, b)
+#else
+#define CPU_MAX(a, b) vec_select((a) > (b), a, b)
+#define CPU_MIN(a, b) vec_select((a) < (b), a, b)
+#endif
+
 /* The larger one, lane by lane; b where one is NaN. */
 CPU_INLINE vec vec_max(vec a, vec b)
 {
-    return vec_select(a > b, a, b);
+    return CPU_MAX(a, b);
+}
+
+/* The smaller one, lane by lane; b where one is NaN. */
+CPU_INLINE vec vec_min(vec a, vec b)
+{
+    return CPU_MIN(a, b);
 }
 
 /* |a| */
@@ -93,8 +114,7 @@ CPU_INLINE vec vec_exp(vec x)
     const float to_integer = 12582912.0f; /* 1.5 * 2^23: adding it rounds to the nearest integer */
     vec n, r, q;
 
-    x = vec_select(x < -87.3f, vec_all(-87.3f), x);
-    x = vec_select(x > 89.0f, vec_all(89.0f), x);
+    x = vec_min(vec_all(89.0f), vec_max(vec_all(-87.3f), x));
     n = (x * 1.44269504f + to_integer) - to_integer;
     r = x - n * 0.693359375f;    /* ln2 in two parts; this product is exact */
     r = r - n * -2.12194440e-4f; /* the rest of ln2 */
@@ -124,7 +144,7 @@ CPU_INLINE vec vec_quick_gelu(vec x)
  * polynomial is our own minimax fit for a <= 5, error 4e-9 after multiplying by T. */
 CPU_INLINE vec vec_gelu(vec x)
 {
-    vec a = vec_abs(x), b = vec_select(a > 5.0f, vec_all(5.0f), a), h;
+    vec a = vec_abs(x), b = vec_min(vec_all(5.0f), a), h;
 
     h = vec_all(2.809576642448519e-07f);
     h = h * b + -5.547198725253111e-06f;
@@ -136,7 +156,7 @@ CPU_INLINE vec vec_gelu(vec x)
     h = h * b + 0.18169791996479034f;
     h = h * b + -0.7978852987289429f;
     h = h * b + -0.6931471824645996f;
-    return vec_select(x > 0.0f, x, vec_all(0)) - a * vec_exp(h - 0.5f * a * a);
+    return vec_max(vec_all(0), x) - a * vec_exp(h - 0.5f * a * a);
 }
 
 #endif
