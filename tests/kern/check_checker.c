@@ -159,3 +159,19 @@ TEST(a_failure_is_caught)
 {
     expect_caught(fails, "no silu today");
 }
+
+TEST(every_instruction_set_is_checked)
+{
+    struct check_rig rig;
+    const char *missing = NULL;
+
+    check_rig_open(&rig, &kern_cpu);
+    EXPECT(rig.ctx[KERN_ISA_PLAIN][1] && rig.ctx[KERN_ISA_PLAIN][CHECK_THREADS_MAX]);
+    for (int isa = KERN_ISA_PLAIN; isa <= KERN_ISA_AVX512; isa++) {
+        if (!rig.ctx[isa][1])
+            missing = check_isa_name(isa);
+    }
+    check_rig_close(&rig);
+    if (missing)
+        test_skip("this machine has no %s: those kernels were not checked", missing);
+}

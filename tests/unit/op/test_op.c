@@ -54,7 +54,8 @@ TEST(a_table_describes_itself)
 {
     struct dev dev = open_ref();
 
-    EXPECT(kern_find("ref") == &kern_ref && kern_find("") == NULL);
+    EXPECT(kern_find("ref") == &kern_ref && kern_find("cpu") == &kern_cpu);
+    EXPECT(kern_find("plan") == &kern_plan && kern_find("") == NULL);
     EXPECT(kern_describe(dev.ctx)[0] != '\0');
     dev_close(&dev);
     EXPECT(!dev.kern && !dev.ctx);
