@@ -65,10 +65,12 @@ static status load_scheduler(struct checkpoint_scheduler *s, struct weights_load
     TRY(params_expect_bool(&p, "use_karras_sigmas", true));
     TRY(params_expect_bool(&p, "use_exponential_sigmas", false));
     TRY(params_expect_bool(&p, "use_beta_sigmas", false));
+    /* CAREFUL: the other value, "sigma_min", ends the steps above 0. */
+    TRY(params_allow_text(&p, "final_sigmas_type", "zero"));
     TRY(json_get_double(&p.root, "sigma_min", 1e-6, 1e6, &s->sigma_min));
     TRY(json_get_double(&p.root, "sigma_max", 1e-6, 1e6, &s->sigma_max));
     if (s->sigma_min >= s->sigma_max)
-        TRY(FAIL(ERR_BADARG, "%s: sigma_min is not below sigma_max", p.root.path));
+        TRY(FAIL(ERR_BADARG, "%s sigma_min is not below sigma_max", p.root.path));
 out:
     params_close(&p);
     return st;

@@ -24,10 +24,19 @@ static status read_act(const struct params *p, enum kern_act *act)
     else if (strcmp(text, "quick_gelu") == 0)
         *act = KERN_ACT_QUICK_GELU;
     else
-        TRY(FAIL(ERR_BADARG, "%s: hidden_act is \"%s\"; \"gelu\" and \"quick_gelu\" are supported",
-                 p->root.path, text));
+        TRY(FAIL(ERR_BADARG, "%s is \"%s\"; \"gelu\" and \"quick_gelu\" are supported",
+                 json_find(&p->root, "hidden_act").path, text));
 out:
     return st;
+}
+
+/* Some writers nest the vision tower's values in a whole CLIP's config. */
+static void enter_vision(struct params *p)
+{
+    struct json_value vision = json_find(&p->root, "vision_config");
+
+    if (json_kind(&vision) == JSON_KIND_OBJECT)
+        p->root = vision;
 }
 
 static status read_config(struct clip_config *c, const struct params *p)
@@ -45,11 +54,11 @@ static status read_config(struct clip_config *c, const struct params *p)
     TRY(json_get_int(root, "image_size", 1, CLIP_IMAGE_MAX, &image));
     TRY(json_get_int(root, "patch_size", 1, image, &patch));
     TRY(json_get_double(root, "layer_norm_eps", 1e-12, 1, &eps));
-    TRY(params_expect_int(p, "num_channels", 3));
+    TRY(params_allow_int(p, "num_channels", 3));
     TRY(read_act(p, &c->act));
     if (c->hidden % heads != 0)
-        TRY(FAIL(ERR_BADARG, "%s: hidden_size is not a multiple of num_attention_heads",
-                 root->path));
+        TRY(FAIL(ERR_BADARG, "%s is not a multiple of num_attention_heads",
+                 json_find(root, "hidden_size").path));
     c->layers = (int)layers;
     c->heads = (int)heads;
     c->patch = (int)patch;
@@ -141,6 +150,7 @@ status clip_load(struct clip *clip, struct weights_loader *loader, const char *d
 
     *clip = (struct clip){ 0 };
     TRY(params_open(&params, loader, dir, "config.json"));
+    enter_vision(&params);
     TRY(read_config(&clip->config, &params));
     TRY(params_open(&pixels, loader, preprocessor_dir, "preprocessor_config.json"));
     TRY(read_rgb(&pixels, "image_mean", -1e3, clip->config.pixel_mean));

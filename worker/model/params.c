@@ -33,15 +33,41 @@ void params_close(struct params *p)
     *p = (struct params){ 0 };
 }
 
+static status check_text(const struct params *p, const char *key, const char *text,
+                         const char *want)
+{
+    if (strcmp(text, want) == 0)
+        return OK;
+    return FAIL(ERR_BADARG, "%s is \"%s\"; only \"%s\" is supported", json_find(&p->root, key).path,
+                text, want);
+}
+
+static status check_int(const struct params *p, const char *key, int64_t value, int64_t want)
+{
+    if (value == want)
+        return OK;
+    return FAIL(ERR_BADARG, "%s is %" PRId64 "; only %" PRId64 " is supported",
+                json_find(&p->root, key).path, value, want);
+}
+
 status params_expect_text(const struct params *p, const char *key, const char *want)
 {
     status st;
     const char *text;
 
     TRY(json_get_text(&p->root, key, &text));
-    if (strcmp(text, want) != 0)
-        TRY(FAIL(ERR_BADARG, "%s: %s is \"%s\"; only \"%s\" is supported", p->root.path, key, text,
-                 want));
+    TRY(check_text(p, key, text, want));
+out:
+    return st;
+}
+
+status params_allow_text(const struct params *p, const char *key, const char *want)
+{
+    status st;
+    const char *text = want;
+
+    TRY(json_opt_text(&p->root, key, &text));
+    TRY(check_text(p, key, text, want));
 out:
     return st;
 }
@@ -53,7 +79,7 @@ status params_expect_bool(const struct params *p, const char *key, bool want)
 
     TRY(json_opt_bool(&p->root, key, &value));
     if (value != want)
-        TRY(FAIL(ERR_BADARG, "%s: %s is %s; only %s is supported", p->root.path, key,
+        TRY(FAIL(ERR_BADARG, "%s is %s; only %s is supported", json_find(&p->root, key).path,
                  value ? "true" : "false", want ? "true" : "false"));
 out:
     return st;
@@ -65,9 +91,18 @@ status params_expect_int(const struct params *p, const char *key, int64_t want)
     int64_t value;
 
     TRY(json_get_int(&p->root, key, INT64_MIN, INT64_MAX, &value));
-    if (value != want)
-        TRY(FAIL(ERR_BADARG, "%s: %s is %" PRId64 "; only %" PRId64 " is supported", p->root.path,
-                 key, value, want));
+    TRY(check_int(p, key, value, want));
+out:
+    return st;
+}
+
+status params_allow_int(const struct params *p, const char *key, int64_t want)
+{
+    status st;
+    int64_t value = want;
+
+    TRY(json_opt_int(&p->root, key, INT64_MIN, INT64_MAX, &value));
+    TRY(check_int(p, key, value, want));
 out:
     return st;
 }

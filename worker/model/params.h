@@ -40,6 +40,11 @@ MUST_USE status params_expect_bool(const struct params *p, const char *key, bool
 /* The whole number of key must be want. Errors: as params_expect_text. */
 MUST_USE status params_expect_int(const struct params *p, const char *key, int64_t want);
 
+/* The same for keys that older writers leave out: want is the default of diffusers and of
+ * transformers, so an absent or null one is right. Errors: as params_expect_text. */
+MUST_USE status params_allow_text(const struct params *p, const char *key, const char *want);
+MUST_USE status params_allow_int(const struct params *p, const char *key, int64_t want);
+
 /* dst[0..*count-1] = the widths of key: 1..PARAMS_LEVELS_MAX multiples of PARAMS_NORM_GROUPS. */
 MUST_USE status params_widths(const struct params *p, const char *key, int64_t *dst, int *count);
 

@@ -15,6 +15,11 @@
 #define EPS_UP 1e-6f
 #define EPS_OUT 1e-5f
 
+/* What a config may leave open: frames and size of a clip for which nobody asked. Source: SVD-XT's
+ * config; diffusers writes sample_size as null unless it was told one. */
+#define DEFAULT_FRAMES 25
+#define DEFAULT_SAMPLE_SIZE 96
+
 /* Outputs that the down path keeps for the up path. */
 #define UNET_SKIPS_MAX (1 + UNET_LEVELS_MAX * (UNET_LAYERS_MAX + 1))
 
@@ -51,10 +56,10 @@ static status check_attention(const struct unet_config *c, const int64_t *cross,
                        i == c->levels - 1;
 
         if (cross[i] != cross[0])
-            return FAIL(ERR_BADARG, "%s: cross_attention_dim differs between levels", p->root.path);
+            return FAIL(ERR_BADARG, "%s cross_attention_dim differs between levels", p->root.path);
         if (is_used && c->channels[i] % c->heads[i] != 0)
             return FAIL(ERR_BADARG,
-                        "%s: block_out_channels[%d] is not a multiple of "
+                        "%s block_out_channels[%d] is not a multiple of "
                         "num_attention_heads",
                         p->root.path, i);
     }
@@ -65,7 +70,8 @@ static status read_config(struct unet_config *c, const struct params *p)
 {
     status st;
     const struct json_value *root = &p->root;
-    int64_t layers[UNET_LEVELS_MAX], depth[UNET_LEVELS_MAX], cross[UNET_LEVELS_MAX], frames;
+    int64_t layers[UNET_LEVELS_MAX], depth[UNET_LEVELS_MAX], cross[UNET_LEVELS_MAX];
+    int64_t frames = DEFAULT_FRAMES;
 
     TRY(params_expect_text(p, "_class_name", "UNetSpatioTemporalConditionModel"));
     TRY(params_widths(p, "block_out_channels", c->channels, &c->levels));
@@ -80,12 +86,13 @@ static status read_config(struct unet_config *c, const struct params *p)
     TRY(json_get_int(root, "addition_time_embed_dim", 2, PARAMS_WIDTH_MAX,
                      &c->addition_time_embed_dim));
     if (c->addition_time_embed_dim % 2 != 0)
-        TRY(FAIL(ERR_BADARG, "%s: addition_time_embed_dim is odd", root->path));
+        TRY(FAIL(ERR_BADARG, "%s addition_time_embed_dim is odd", root->path));
     /* Three added ids: fps, motion bucket, noise augmentation. */
     TRY(params_expect_int(p, "projection_class_embeddings_input_dim",
                           3 * c->addition_time_embed_dim));
-    TRY(json_get_int(root, "num_frames", 1, 1 << 16, &frames));
-    TRY(json_get_int(root, "sample_size", 1, 1 << 16, &c->sample_size));
+    c->sample_size = DEFAULT_SAMPLE_SIZE;
+    TRY(json_opt_int(root, "num_frames", 1, 1 << 16, &frames));
+    TRY(json_opt_int(root, "sample_size", 1, 1 << 16, &c->sample_size));
     for (int i = 0; i < c->levels; i++) {
         c->layers[i] = (int)layers[i];
         c->transformer_layers[i] = (int)depth[i];

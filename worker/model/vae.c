@@ -26,8 +26,8 @@ static status read_config(struct vae_config *c, const struct params *p)
     TRY(json_get_int(&p->root, "layers_per_block", 1, PARAMS_LAYERS_MAX, &layers));
     TRY(json_get_int(&p->root, "latent_channels", 1, PARAMS_WIDTH_MAX, &c->latent_channels));
     TRY(json_get_double(&p->root, "scaling_factor", 1e-6, 1e6, &c->scaling_factor));
-    TRY(params_expect_int(p, "in_channels", 3));
-    TRY(params_expect_int(p, "out_channels", 3));
+    TRY(params_allow_int(p, "in_channels", 3));
+    TRY(params_allow_int(p, "out_channels", 3));
     c->layers = (int)layers;
 out:
     return st;
