@@ -25,7 +25,7 @@ libavformat-dev|reads images, writes MP4 files
 libavcodec-dev|decodes images, encodes H.264 and PNG
 libavutil-dev|pixel formats for the two above
 libswscale-dev|converts between RGB and YUV
-libdnnl-dev|oneDNN, fast matrix products and convolutions on the CPU
+libdnnl-dev|oneDNN, the peer that make bench-kernels measures against
 '
 needed_by_lint='
 clang-format-14|checks the layout of the source

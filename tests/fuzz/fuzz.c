@@ -36,7 +36,7 @@ void fuzz_file(char path[FILE_PATH_BYTES], const char *name, const void *bytes, 
 #ifdef ONESTEP_LIBFUZZER
 
 /* Memory is much faster than a disk. Set once; libFuzzer calls from one thread. */
-static char tmpdir[] = "/dev/shm/onestep-fuzz-XXXXXX";
+static char tmpdir[256] = "/dev/shm/onestep-fuzz-XXXXXX";
 static bool has_tmpdir;
 
 static void remove_tmpdir(void)
@@ -54,21 +54,36 @@ const char *fuzz_tmpdir(void)
     return tmpdir;
 }
 
+/* --tmp=DIR, which libFuzzer does not know: whoever gives it also removes it, also after a crash. */
+static bool take_tmpdir(const char *arg)
+{
+    if (strncmp(arg, "--tmp=", 6) != 0)
+        return false;
+    CHECK(strlen(arg + 6) < sizeof(tmpdir));
+    strcpy(tmpdir, arg + 6);
+    has_tmpdir = true;
+    return true;
+}
+
 /* The entry's limit becomes -max_len, in front of the other arguments: the last one wins. Lines
  * below an error would be most of the work. */
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     static char max_len[32];
     char **args = calloc((size_t)*argc + 2, sizeof(*args));
+    int count = 0;
 
     CHECK(args && *argc >= 1);
     log_set_level(LOG_ERROR);
     snprintf(max_len, sizeof(max_len), "-max_len=%zu", fuzz_bytes_max);
-    args[0] = (*argv)[0];
-    args[1] = max_len;
-    memcpy(args + 2, *argv + 1, (size_t)(*argc - 1) * sizeof(*args));
+    args[count++] = (*argv)[0];
+    args[count++] = max_len;
+    for (int i = 1; i < *argc; i++) {
+        if (!take_tmpdir((*argv)[i]))
+            args[count++] = (*argv)[i];
+    }
     *argv = args;
-    ++*argc;
+    *argc = count;
     return 0;
 }
 

@@ -7,6 +7,9 @@ build=$1 seconds=$2
 shift 2
 [ $# -gt 0 ] || { echo "fuzz: no entry to run; FUZZ='NAME...' names entries of tests/fuzz"; exit 1; }
 mkdir -p "$build/findings" "$build/log" || exit 1
+tmp=$(mktemp -d /dev/shm/onestep-fuzz-XXXXXX) || exit 1
+trap 'rm -rf "$tmp"' EXIT
+trap 'exit 1' HUP INT TERM
 bad=0
 
 # The value of one of libFuzzer's closing statistics.
@@ -16,9 +19,9 @@ for name; do
     log=$build/log/$name
     seeds=tests/fuzz/corpus/$name
     words=tests/fuzz/words/$name
-    mkdir -p "$build/corpus/$name" || exit 1
+    mkdir -p "$build/corpus/$name" "$tmp/$name" || exit 1
     options=("-max_total_time=$seconds" -timeout=20 -rss_limit_mb=2048 -print_final_stats=1
-        "-artifact_prefix=$build/findings/$name-")
+        "-artifact_prefix=$build/findings/$name-" "--tmp=$tmp/$name")
     [ ! -f "$words" ] || options+=("-dict=$words")
     # An entry's own log lines are dropped.
     nice -n 10 "$build/bin/fuzz_$name" "${options[@]}" "$build/corpus/$name" "$seeds" 2>&1 \
