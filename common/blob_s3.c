@@ -49,7 +49,7 @@ out:
 /* A request and what it points to. */
 struct call {
     struct http_request q;
-    struct http_sign sign;
+    struct sigv4_signer sign;
     struct http_response r;
     char url[URL_ROOM];
 };
@@ -59,7 +59,7 @@ static status begin(struct call *k, struct blob_state *s, const char *key, enum 
     char full[2 * BLOB_KEY_MAX];
 
     memset(k, 0, sizeof(*k));
-    k->sign = (struct http_sign){ s->s3.access_key, s->s3.secret_key, s->s3.token, s->s3.region };
+    k->sign = s3_signer(&s->s3);
     k->q.method = method;
     k->q.url = k->url;
     k->q.sign = &k->sign;

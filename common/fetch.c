@@ -229,7 +229,7 @@ out:
 static status get_s3(struct fetch_state *s, const struct url *u, const atomic_bool *cancel,
                      struct buf *out)
 {
-    const struct http_sign sign = { s->s3.access_key, s->s3.secret_key, s->s3.token, s->s3.region };
+    const struct sigv4_signer sign = s3_signer(&s->s3);
     char key[URL_ROOM], address[URL_ROOM];
     struct http_request q = { .url = address, .cancel = cancel };
     status st = OK;

@@ -21,6 +21,7 @@
 #include "common/base/clock.h"
 #include "common/base/file.h"
 #include "common/base/random.h"
+#include "common/base/secret.h"
 #include "common/url.h"
 
 #define TIMEOUT_MS_DEFAULT 60000
@@ -30,10 +31,15 @@
 /* Of an error's body, what is kept for its sentence, and what is read before we hang up. */
 #define ERROR_KEPT_BYTES ((size_t)4 << 10)
 #define ERROR_READ_BYTES ((size_t)64 << 10)
+/* A server that answers 403 while its clock is this far from ours says so about the clock: AWS
+ * allows 15 minutes, Swift 5. */
+#define SKEW_MIN_MS ((int64_t)240000)
 
 struct http_state {
     CURL *curl;
-    struct http_config config; /* defaults filled in; ca_file points to ca_file below */
+    struct sigv4_cache *signing; /* in secret memory */
+    int64_t skew_ms;             /* of the servers' clock, ahead of ours; of signed requests */
+    struct http_config config;   /* defaults filled in; ca_file points to ca_file below */
     char ca_file[FILE_PATH_BYTES];
 };
 
@@ -51,7 +57,19 @@ struct exchange {
     char why[WHY_ROOM]; /* what went wrong, for the sentence */
     bool may_retry;
     int64_t retry_after_ms;
+    int64_t date_ms;       /* the answer's Date; 0: none */
+    bool is_clock_correct; /* it was corrected in this call already */
+    struct sigv4_signed proof;
 };
+
+static const char *method_name(enum http_method method)
+{
+    static const char *const names[] = {
+        [HTTP_NONE] = "?", [HTTP_GET] = "GET", [HTTP_HEAD] = "HEAD", [HTTP_PUT] = "PUT"
+    };
+
+    return names[method];
+}
 
 /* --- libcurl's callbacks -------------------------------------------------------------------- */
 
@@ -136,6 +154,14 @@ static size_t on_header(char *line, size_t size, size_t count, void *self)
         }
         x->r->etag[used] = '\0';
     }
+    if (len > 5 && len < 64 && strncasecmp(line, "Date:", 5) == 0) {
+        char text[64];
+        time_t seconds;
+
+        snprintf(text, sizeof(text), "%.*s", (int)len - 5, line + 5);
+        seconds = curl_getdate(text, NULL);
+        x->date_ms = seconds > 0 ? 1000 * (int64_t)seconds : 0;
+    }
     return len;
 }
 
@@ -209,10 +235,12 @@ status http_open(struct http *h, const struct http_config *c)
                     ca_file);
     pthread_once(&once, init_once);
     s = calloc(1, sizeof(*s));
-    if (s)
+    if (s) {
         s->curl = curl_easy_init();
-    if (!s || !s->curl) {
-        free(s);
+        s->signing = secret_alloc(sizeof(*s->signing));
+    }
+    if (!s || !s->curl || !s->signing) {
+        http_close(&(struct http){ s });
         return FAIL(ERR_NOMEM, "no memory for an HTTP client");
     }
     memcpy(s->ca_file, ca_file, strlen(ca_file) + 1);
@@ -232,6 +260,7 @@ void http_close(struct http *h)
     if (!h->state)
         return;
     curl_easy_cleanup(h->state->curl);
+    secret_free(h->state->signing, sizeof(*h->state->signing));
     free(h->state);
     h->state = NULL;
 }
@@ -281,7 +310,6 @@ static CURLcode set_request(struct exchange *x, const char *url, struct curl_sli
 {
     CURL *curl = x->h->curl;
     const struct http_request *q = x->q;
-    char provider[128];
     CURLcode code = curl_easy_setopt(curl, CURLOPT_URL, url);
 
     code |= curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
@@ -306,44 +334,69 @@ static CURLcode set_request(struct exchange *x, const char *url, struct curl_sli
         code |= curl_easy_setopt(curl, CURLOPT_SEEKDATA, x);
         code |= curl_easy_setopt(curl, CURLOPT_UPLOAD_BUFFERSIZE, 512L << 10);
     }
-    if (q->sign) {
-        snprintf(provider, sizeof(provider), "aws:amz:%s:s3", q->sign->region);
-        code |= curl_easy_setopt(curl, CURLOPT_AWS_SIGV4, provider);
-        code |= curl_easy_setopt(curl, CURLOPT_USERNAME, q->sign->access_key);
-        code |= curl_easy_setopt(curl, CURLOPT_PASSWORD, q->sign->secret_key);
-    }
     return code;
 }
 
+/* CAREFUL: to libcurl "Name:" means to leave that header out, and "Name;" to send it empty. */
 static bool add_header(struct curl_slist **list, const char *line)
 {
-    struct curl_slist *longer = curl_slist_append(*list, line);
+    size_t name_len = strcspn(line, ":");
+    const char *value = line[name_len] ? line + name_len + 1 : "";
+    char empty[128];
+    struct curl_slist *longer;
 
+    if (!value[strspn(value, " \t")]) {
+        snprintf(empty, sizeof(empty), "%.*s;", (int)name_len, line);
+        line = empty;
+    }
+    longer = curl_slist_append(*list, line);
     if (longer)
         *list = longer;
     return longer != NULL;
 }
 
-static bool make_headers(struct curl_slist **list, const struct http_request *q)
+static bool add_header_value(struct curl_slist **list, const char *name, const char *value)
 {
-    /* SHA-256 of no bytes. */
-    static const char nothing[] =
-        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     char line[4200];
+
+    snprintf(line, sizeof(line), "%s: %s", name, value);
+    return add_header(list, line);
+}
+
+static bool make_headers(struct curl_slist **list, const struct exchange *x)
+{
+    const struct http_request *q = x->q;
     bool is_ok = true;
 
     for (int i = 0; i < HTTP_HEADERS_MAX && q->headers[i]; i++)
         is_ok = is_ok && add_header(list, q->headers[i]);
     if (!q->sign)
         return is_ok;
-    snprintf(line, sizeof(line), "x-amz-content-sha256: %s",
-             q->body_sha256_hex ? q->body_sha256_hex : nothing);
-    is_ok = is_ok && add_header(list, line);
-    if (q->sign->session_token && *q->sign->session_token) {
-        snprintf(line, sizeof(line), "x-amz-security-token: %s", q->sign->session_token);
-        is_ok = is_ok && add_header(list, line);
-    }
+    is_ok = is_ok && add_header_value(list, "X-Amz-Date", x->proof.date) &&
+            add_header_value(list, "X-Amz-Content-Sha256", x->proof.payload) &&
+            add_header_value(list, "Authorization", x->proof.authorization);
+    if (q->sign->session_token && *q->sign->session_token)
+        is_ok = is_ok && add_header_value(list, "X-Amz-Security-Token", q->sign->session_token);
     return is_ok;
+}
+
+/* Sign the request for url as it is sent now. */
+static status make_proof(struct exchange *x, const char *url)
+{
+    const struct http_request *q = x->q;
+    const char *headers[HTTP_HEADERS_MAX + 1] = { NULL };
+    struct url u;
+    const struct sigv4_request signed_part = {
+        .method = method_name(q->method),
+        .url = &u,
+        .headers = headers,
+        .payload = q->body_sha256_hex,
+        .wall_ms = clock_wall_ms() + x->h->skew_ms,
+    };
+    status st = url_parse(&u, url);
+
+    memcpy(headers, q->headers, sizeof(q->headers));
+    return st == OK ? sigv4_sign(x->h->signing, q->sign, &signed_part, &x->proof) : st;
 }
 
 /* What a failed transfer means; the reason goes to x->why. */
@@ -412,7 +465,15 @@ static status transfer(struct exchange *x, const char *url)
     x->r->code = 0;
     x->r->etag[0] = '\0';
     x->sent_bytes = 0;
-    if (make_headers(&headers, x->q))
+    x->date_ms = 0;
+    if (x->q->sign) {
+        x->may_retry = false;
+        x->local = make_proof(x, url);
+        if (x->local != OK)
+            return x->local;
+        url = x->proof.url;
+    }
+    if (make_headers(&headers, x))
         code = set_policy(x);
     if (code == CURLE_OK)
         code = set_request(x, url, headers);
@@ -482,6 +543,19 @@ static status try_once(struct exchange *x)
     }
 }
 
+/* Was a signed request refused because our clock is wrong? Then that is corrected. */
+static bool correct_clock(struct exchange *x)
+{
+    int64_t skew_ms = x->date_ms - clock_wall_ms();
+
+    if (!x->q->sign || x->r->code != 403 || !x->date_ms || x->is_clock_correct ||
+        llabs(skew_ms - x->h->skew_ms) < SKEW_MIN_MS)
+        return false;
+    x->h->skew_ms = skew_ms;
+    x->is_clock_correct = true;
+    return true;
+}
+
 /* --- tries ---------------------------------------------------------------------------------- */
 
 /* Full jitter: uniform between 0 and a bound that doubles with each try. */
@@ -529,6 +603,8 @@ status http_do(struct http *h, const struct http_request *q, struct http_respons
         x.is_too_large = x.has_hung_up = false;
         r->tries++;
         st = is_cancelled(&x) ? judge_transfer(&x, CURLE_ABORTED_BY_CALLBACK) : try_once(&x);
+        if (st == OK && correct_clock(&x))
+            continue;
         if (st == OK && !is_passing(r->code))
             return OK;
         if (st == OK) {
@@ -605,9 +681,6 @@ static const char *code_meaning(int code)
 
 status http_check(const struct http_request *q, const struct http_response *r)
 {
-    static const char *const methods[] = {
-        [HTTP_NONE] = "?", [HTTP_GET] = "GET", [HTTP_HEAD] = "HEAD", [HTTP_PUT] = "PUT"
-    };
     char shown[SHOWN_ROOM], words[SHOWN_ROOM];
     status st = code_status(r->code);
 
@@ -615,7 +688,7 @@ status http_check(const struct http_request *q, const struct http_response *r)
         return OK;
     server_words(r, words, sizeof(words));
     return FAIL(st, "%s: %s answered %d%s%s%s", url_for_people(q->url, shown, sizeof(shown)),
-                methods[q->method], r->code, code_meaning(r->code), *words ? ": " : "", words);
+                method_name(q->method), r->code, code_meaning(r->code), *words ? ": " : "", words);
 }
 
 const char *http_library(void)

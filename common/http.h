@@ -6,7 +6,9 @@
  * environment variable. TLS certificates are always verified.
  * Tried again, with full jitter: 408, 429, 500, 502, 503, 504, failed connects, resets, bodies cut
  * short, stalls. Retry-After is waited for, or ends the call when time does not allow that.
- * Never: other 4xx, 501, refused addresses, certificates that cannot be trusted.
+ * Never: other 4xx, 501, refused addresses, certificates that cannot be trusted. But a signed
+ * request that is answered 403 by a server whose Date says that our clock is wrong is signed again
+ * by that clock, once.
  * Thread: one at a time. */
 #ifndef ONESTEP_COMMON_HTTP_H
 #define ONESTEP_COMMON_HTTP_H
@@ -18,6 +20,7 @@
 
 #include "common/base/buf.h"
 #include "common/base/status.h"
+#include "common/sigv4.h"
 
 #define HTTP_HEADERS_MAX 16
 #define HTTP_REDIRECTS_MAX 3
@@ -34,13 +37,6 @@ struct http_config {
     int backoff_max_ms;       /* ceiling of a wait; default 10,000 */
 };
 
-/* Sign with AWS Signature Version 4 for service "s3". */
-struct http_sign {
-    const char *access_key, *secret_key; /* borrowed */
-    const char *session_token;           /* NULL or "" when there is none */
-    const char *region;                  /* of the endpoint */
-};
-
 /* What to do. */
 enum http_method { HTTP_NONE = 0, HTTP_GET, HTTP_HEAD, HTTP_PUT };
 
@@ -53,7 +49,7 @@ struct http_request {
     int body_fd;                           /* for PUT: read from offset 0 at each try */
     uint64_t body_bytes;                   /* size of either */
     const char *body_sha256_hex;           /* for signing; NULL: of no bytes */
-    const struct http_sign *sign;          /* NULL: unsigned */
+    const struct sigv4_signer *sign;       /* NULL: unsigned */
     bool follow_redirects;                 /* up to HTTP_REDIRECTS_MAX, each checked; GET only */
     size_t response_bytes_max;             /* longer bodies are refused */
     int response_fd;                       /* > 0: a 2xx body is written here from offset 0 */

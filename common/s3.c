@@ -137,6 +137,11 @@ void s3_close(struct s3 *s)
     explicit_bzero(s, sizeof(*s));
 }
 
+struct sigv4_signer s3_signer(const struct s3 *s)
+{
+    return (struct sigv4_signer){ s->access_key, s->secret_key, s->token, s->region, "s3" };
+}
+
 bool s3_is_bucket(const char *name)
 {
     size_t len = strlen(name);

@@ -9,6 +9,7 @@
 #include <stddef.h>
 
 #include "common/base/status.h"
+#include "common/sigv4.h"
 #include "common/url.h"
 
 /* As configured. Strings are borrowed until s3_open returns; NULL and "" mean the default. */
@@ -42,6 +43,9 @@ void s3_close(struct s3 *s);
  * Errors: ERR_BADARG for a bad bucket or when dst is too small. */
 MUST_USE status s3_address(const struct s3 *s, const char *bucket, const char *key, char *dst,
                            size_t room);
+
+/* Who signs requests to it; access_key is "" without credentials. Borrows from s. */
+struct sigv4_signer s3_signer(const struct s3 *s);
 
 /* Is name a valid bucket: 3 to 63 of a-z 0-9 . -, starting and ending with a letter or digit? */
 bool s3_is_bucket(const char *name);

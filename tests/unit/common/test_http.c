@@ -572,7 +572,9 @@ TEST(signed_requests_are_accepted_and_others_refused)
 {
     static const char wrong_sha256[] =
         "00000000000000000000000000000000000000000000000000000000deadbeef";
-    struct http_sign sign = { .access_key = "AKID", .secret_key = "secret", .region = "eu-west-3" };
+    struct sigv4_signer sign = {
+        .access_key = "AKID", .secret_key = "secret", .region = "eu-west-3", .service = "s3"
+    };
     struct rig k;
 
     set_up(&k);
