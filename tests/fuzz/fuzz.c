@@ -54,7 +54,7 @@ const char *fuzz_tmpdir(void)
     return tmpdir;
 }
 
-/* --tmp=DIR, which libFuzzer does not know: whoever gives it also removes it, also after a crash. */
+/* --tmp=DIR, which libFuzzer does not know: whoever gives it removes it, also after a crash. */
 static bool take_tmpdir(const char *arg)
 {
     if (strncmp(arg, "--tmp=", 6) != 0)
