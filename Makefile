@@ -131,7 +131,8 @@ PROGRAMS := $(foreach l,client broker worker,$(if $(wildcard $l/main.c),$(BUILD)
 
 UNIT_LAYERS := $(foreach l,$(LAYERS),$(if $(wildcard tests/unit/$l/*.c),$l))
 SRC_tool    := $(filter-out tests/tool/victim.c,$(wildcard tests/tool/*.c))
-BENCHES     := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/*.c))
+BENCHES     := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/bench_*.c))
+MAKERS      := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/make_*.c))
 LIBTEST     := $(BUILD)/libtest.a
 
 # Name, sources, and the layer whose libraries are linked.
@@ -163,7 +164,7 @@ TESTS  := $(RUN:%=$(BUILD)/bin/%) $(if $(SRC_test_tool),$(BUILD)/bin/victim)
 .PHONY: all tests demo deps test run-tests lint format check symbols bench clean help install
 .PHONY: fuzz run-fuzz
 all: $(PROGRAMS)
-tests: $(PROGRAMS) $(TESTS) $(BENCHES:%=$(BUILD)/bin/%)
+tests: $(PROGRAMS) $(TESTS) $(patsubst %,$(BUILD)/bin/%,$(BENCHES) $(MAKERS))
 
 # --- rules --------------------------------------------------------------------------------------
 # A stamp changes only when its content does: a new flag recompiles, a new or deleted file relinks.
@@ -220,7 +221,7 @@ $(BUILD)/kernels/cpu/%: ALL_CFLAGS := -std=c11 -pthread $(WARN) -O1 -g
 $(foreach f,$(FUZZ_ENTRIES),$(eval $(call binary_rules,fuzz_$(call fuzz_name,$f),\
   tests/fuzz/fuzz.c $(FUZZ_HELP_$(call fuzz_layer,$f)) $f,$(call fuzz_layer,$f))))
 endif
-$(foreach b,$(BENCHES),\
+$(foreach b,$(BENCHES) $(MAKERS),\
   $(eval $(call binary_rules,$b,tests/bench/$b.c,$(or $(LINK_$b),worker),$(LIBTEST))))
 
 $(eval $(call stamp_rule,$(STAMPS)/libtest,$(SRC_tool) end))

@@ -109,6 +109,17 @@ out:
     return st;
 }
 
+/* Addresses for values that are never read. */
+static status open_plan_arenas(struct checkpoint *c)
+{
+    status st;
+
+    TRY(arena_open(&c->values, "the addresses of weights", PLAN_BYTES));
+    TRY(arena_open(&c->layers, "the memory for layer tables", LAYERS_BYTES));
+out:
+    return st;
+}
+
 static status load_parts(struct checkpoint *c, struct weights_loader *loader, const char *dir)
 {
     status st;
@@ -121,7 +132,10 @@ static status load_parts(struct checkpoint *c, struct weights_loader *loader, co
     TRY(join(pixels, dir, "feature_extractor"));
     TRY(join(scheduler, dir, "scheduler"));
     TRY(load_scheduler(&c->scheduler, loader, scheduler));
-    TRY(open_arenas(c, unet, vae, clip));
+    if (loader->asked)
+        TRY(open_plan_arenas(c));
+    else
+        TRY(open_arenas(c, unet, vae, clip));
     TRY(clip_load(&c->clip, loader, clip, pixels));
     TRY(vae_load(&c->vae, loader, vae));
     TRY(unet_load(&c->unet, loader, unet));
@@ -145,6 +159,21 @@ status checkpoint_open(struct checkpoint *c, const char *dir)
     return OK;
 out:
     checkpoint_close(c);
+    return st;
+}
+
+status checkpoint_ask(const char *dir, weights_asked *asked, void *self)
+{
+    status st;
+    struct checkpoint c = { 0 };
+    struct weights_loader loader = {
+        .values = &c.values, .layers = &c.layers, .asked = asked, .asked_self = self
+    };
+
+    TRY(check_index(&loader, dir));
+    TRY(load_parts(&c, &loader, dir));
+out:
+    checkpoint_close(&c);
     return st;
 }
 

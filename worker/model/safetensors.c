@@ -415,18 +415,61 @@ out:
     return st;
 }
 
+/* Rounded to nearest, ties to even; too large becomes infinity, as in the hardware's conversion. */
+static uint16_t half_of_float(float f)
+{
+    uint32_t bits, sign, rest;
+
+    memcpy(&bits, &f, sizeof(bits));
+    sign = bits >> 16 & 0x8000;
+    bits &= 0x7fffffff;
+    if (bits > 0x7f800000)
+        return (uint16_t)(sign | 0x7e00);
+    if (bits >= 0x47800000)
+        return (uint16_t)(sign | 0x7c00);
+    if (bits < 0x38800000) {
+        /* Below 2^-14: the float addition of 0.5 rounds to multiples of 2^-24. */
+        memcpy(&f, &bits, sizeof(f));
+        f += 0.5f;
+        memcpy(&bits, &f, sizeof(bits));
+        return (uint16_t)(sign | (bits - 0x3f000000));
+    }
+    rest = bits & 0x1fff;
+    bits = (bits - 0x38000000) >> 13;
+    bits += rest > 0x1000 || (rest == 0x1000 && bits & 1);
+    return (uint16_t)(sign | bits);
+}
+
+static status write_halves(struct safetensors_writer *w, const float *data, uint64_t count)
+{
+    enum { CHUNK = 8192 };
+    uint16_t chunk[CHUNK];
+    status st = OK;
+
+    for (uint64_t done = 0; done < count; done += CHUNK) {
+        size_t here = count - done < CHUNK ? (size_t)(count - done) : CHUNK;
+
+        for (size_t i = 0; i < here; i++)
+            chunk[i] = half_of_float(data[done + i]);
+        TRY(write_all(w, chunk, here * sizeof(*chunk)));
+    }
+out:
+    return st;
+}
+
 status safetensors_write(struct safetensors_writer *w, const struct safetensors_item *item)
 {
     status st;
     struct json_writer *j = &w->header_json;
-    uint64_t bytes = sizeof(float);
+    uint64_t bytes = item->is_half ? sizeof(uint16_t) : sizeof(float);
 
+    CHECK(!item->is_half || !item->is_nhwc);
     CHECK(w->is_open && item->rank >= 0 && item->rank <= SAFETENSORS_RANK_MAX);
     CHECK(!item->is_nhwc || item->rank == 3 || item->rank == 4);
     json_write_key(j, item->name);
     json_write_object(j);
     json_write_key(j, "dtype");
-    json_write_text(j, "F32");
+    json_write_text(j, item->is_half ? "F16" : "F32");
     json_write_key(j, "shape");
     json_write_array(j);
     for (int i = 0; i < item->rank; i++) {
@@ -442,6 +485,8 @@ status safetensors_write(struct safetensors_writer *w, const struct safetensors_
     json_write_end(j);
     if (item->is_nhwc)
         TRY(write_nchw(w, item));
+    else if (item->is_half)
+        TRY(write_halves(w, item->data, bytes / sizeof(uint16_t)));
     else
         TRY(write_all(w, item->data, bytes));
     w->data_bytes += bytes;

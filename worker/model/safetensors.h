@@ -22,7 +22,7 @@
 #define SAFETENSORS_RANK_MAX 8
 
 /* Room that a written file keeps for its header. */
-#define SAFETENSORS_WRITE_HEADER_BYTES ((size_t)256 << 10)
+#define SAFETENSORS_WRITE_HEADER_BYTES ((size_t)512 << 10)
 
 /* Element types. Only F32, F16, BF16 convert to float; the others can be looked at as bytes. */
 enum safetensors_dtype {
@@ -115,13 +115,14 @@ struct safetensors_item {
     int rank;                            /* dimensions in use */
     int64_t shape[SAFETENSORS_RANK_MAX]; /* as the reader of the file will see it */
     bool is_nhwc;                        /* data has channels last, the file has them before h */
+    bool is_half;                        /* rounded to F16; not with is_nhwc */
     const float *data;                   /* product(shape) elements */
 };
 
 /* Start a file at path. Errors: ERR_IO, ERR_NOTFOUND (no such folder), ERR_FULL. */
 MUST_USE status safetensors_create(struct safetensors_writer *w, const char *path);
 
-/* Append one F32 tensor. Errors: ERR_IO, ERR_FULL (disk, or the header's room). */
+/* Append one tensor, F32 or F16. Errors: ERR_IO, ERR_FULL (disk, or the header's room). */
 MUST_USE status safetensors_write(struct safetensors_writer *w,
                                   const struct safetensors_item *item);
 

@@ -119,7 +119,9 @@ status weights_open(struct weights *w, struct weights_loader *loader, const char
     status st;
     char name[256], path[FILE_PATH_BYTES];
 
-    *w = (struct weights){ .loader = loader };
+    *w = (struct weights){ .loader = loader, .dir = dir };
+    if (loader && loader->asked)
+        return OK;
     w->files = calloc(WEIGHTS_FILES_MAX, sizeof(*w->files));
     if (!w->files)
         TRY(FAIL(ERR_NOMEM, "no memory for the weights of %s", dir));
@@ -236,12 +238,35 @@ static bool is_real(enum safetensors_dtype dtype)
     return dtype == SAFETENSORS_F32 || dtype == SAFETENSORS_F16 || dtype == SAFETENSORS_BF16;
 }
 
+/* A loader that only asks gets tensors without data. */
+static status ask(struct weights *w, const struct safetensors_tensor **t, const char *name,
+                  int rank, const int64_t *shape)
+{
+    struct safetensors_tensor *blank = &w->blank;
+
+    *blank = (struct safetensors_tensor){ .name = name, .rank = rank, .count = 1 };
+    for (int i = 0; i < rank; i++) {
+        blank->shape[i] = shape[i];
+        blank->count *= shape[i];
+    }
+    *t = blank;
+    return w->loader->asked(w->loader->asked_self, w->dir, name, rank, shape);
+}
+
+static status read_values(const struct safetensors_tensor *t, int64_t first, int64_t count,
+                          float *dst)
+{
+    return t->data ? safetensors_read_f32(t, first, count, dst) : OK;
+}
+
 /* Find and check a tensor, and note that it is used. */
 static status bind(struct weights *w, const struct safetensors_tensor **t, const char *name,
                    int rank, const int64_t *shape)
 {
     char found[128], wanted[128];
 
+    if (w->loader->asked)
+        return ask(w, t, name, rank, shape);
     CHECK(w->file_count > 0);
     safetensors_shape_text(shape, rank, wanted, sizeof(wanted));
     for (int f = 0; f < w->file_count; f++) {
@@ -283,7 +308,7 @@ status weights_vector(struct weights *w, const float **dst, const char *name, in
 
     TRY(bind(w, &t, name, rank, shape));
     TRY(take_floats(w, t->count, &values));
-    TRY(safetensors_read_f32(t, 0, t->count, values));
+    TRY(read_values(t, 0, t->count, values));
     *dst = values;
 out:
     return st;
@@ -295,8 +320,9 @@ status weights_scalar(struct weights *w, float *dst, const char *name)
     const struct safetensors_tensor *t;
     const int64_t one = 1;
 
+    *dst = 0;
     TRY(bind(w, &t, name, 1, &one));
-    TRY(safetensors_read_f32(t, 0, 1, dst));
+    TRY(read_values(t, 0, 1, dst));
 out:
     return st;
 }
@@ -331,7 +357,7 @@ static status stack(struct weights *w, const float **dst, const char *prefix,
         weights_name(layer, prefix, names[i]);
         weights_name(name, layer, is_bias ? "bias" : "weight");
         TRY(bind(w, &t, name, is_bias ? 1 : 2, shape));
-        TRY(safetensors_read_f32(t, 0, size, values + i * size));
+        TRY(read_values(t, 0, size, values + i * size));
     }
     *dst = values;
 out:
@@ -399,6 +425,8 @@ static status read_conv(const struct safetensors_tensor *t, float *values, int64
     int64_t co = t->shape[0], ci = t->shape[1], row = ci * taps;
     float *scratch;
 
+    if (!t->data)
+        return OK;
     if (taps == 1)
         return safetensors_read_f32(t, 0, t->count, values);
     scratch = malloc((size_t)row * sizeof(float) + 1);

@@ -27,11 +27,20 @@
 /* Most shards of a part. */
 #define WEIGHTS_FILES_MAX 64
 
+/* Told of each tensor that a model asks for; see weights_loader. */
+typedef status weights_asked(void *self, const char *dir, const char *name, int rank,
+                             const int64_t *shape);
+
 /* Where loaded weights go; one per checkpoint. */
 struct weights_loader {
     struct arena *values; /* float tensors, sized with weights_measure */
     struct arena *layers; /* arrays of layer structs */
     uint64_t hash[2];     /* running content hash of everything that was read */
+
+    /* Not NULL: no weights file is opened, asked hears what would be read from the part in dir,
+     * and the model's values are left zero. */
+    weights_asked *asked;
+    void *asked_self; /* asked's first argument */
 };
 
 /* A safetensors file of the part. */
@@ -43,9 +52,11 @@ struct weights_file {
 
 /* An open part. */
 struct weights {
-    struct weights_loader *loader; /* borrowed */
-    struct weights_file *files;    /* [file_count], owned */
-    int file_count;                /* 1, or the number of shards */
+    struct weights_loader *loader;   /* borrowed */
+    struct weights_file *files;      /* [file_count], owned */
+    int file_count;                  /* 1, or the number of shards; 0 when the loader only asks */
+    const char *dir;                 /* borrowed: as given to weights_open */
+    struct safetensors_tensor blank; /* the tensor asked for last, when the loader only asks */
 };
 
 /* Fold bytes into the loader's content hash. This function can't fail. */

@@ -513,3 +513,61 @@ TEST(norms_have_the_epsilons_of_their_block)
     EXPECT_NEAR(c.clip.layers[0].norm1.eps, 1e-5, 1e-12);
     checkpoint_close(&c);
 }
+
+/* What a model asks for. */
+struct census {
+    char dir[3][64];    /* parts, in the order of loading */
+    int64_t tensors[3]; /* asked for in each */
+    int64_t values[3];  /* elements of them */
+    int parts;
+};
+
+static status count_tensor(void *self, const char *dir, const char *name, int rank,
+                           const int64_t *shape)
+{
+    struct census *c = self;
+    int64_t values = 1;
+
+    EXPECT(name[0] && rank >= 1);
+    if (c->parts == 0 || strcmp(c->dir[c->parts - 1], dir) != 0) {
+        EXPECT(c->parts < 3);
+        snprintf(c->dir[c->parts++], sizeof(c->dir[0]), "%s", dir);
+    }
+    for (int i = 0; i < rank; i++)
+        values *= shape[i];
+    c->tensors[c->parts - 1]++;
+    c->values[c->parts - 1] += values;
+    return OK;
+}
+
+/* The counts are those of the published files of SVD-XT. */
+TEST(full_size_svd_by_its_configs_alone)
+{
+    struct census c = { 0 };
+
+    EXPECT_OK(checkpoint_ask("tests/fixtures/svd-xt", count_tensor, &c));
+    EXPECT_INT(c.parts, 3);
+    EXPECT_TEXT(c.dir[0], "tests/fixtures/svd-xt/image_encoder");
+    EXPECT_INT(c.tensors[0], 520);
+    EXPECT_INT(c.values[0], 632076800);
+    EXPECT_INT(c.tensors[1], 374);
+    EXPECT_INT(c.values[1], 97742847);
+    EXPECT_INT(c.tensors[2], 1428);
+    EXPECT_INT(c.values[2], 1524623082);
+}
+
+static status refuse_tensor(void *self, const char *dir, const char *name, int rank,
+                            const int64_t *shape)
+{
+    (void)self;
+    (void)dir;
+    (void)rank;
+    (void)shape;
+    return FAIL(ERR_FULL, "no room for \"%s\"", name);
+}
+
+TEST(who_asks_may_refuse)
+{
+    EXPECT_STATUS(checkpoint_ask("tests/fixtures/svd-xt", refuse_tensor, NULL), ERR_FULL);
+    EXPECT_MESSAGE("no room for");
+}

@@ -268,6 +268,81 @@ TEST(what_is_written_is_read)
     safetensors_close(&s);
 }
 
+/* Of 16 bits, all that are numbers. */
+enum { HALVES = 0x7c00, SIGNS = 2 };
+
+/* Values and their neighbours' midpoints, written as halves: a value comes back as it is, a
+ * midpoint as the even one of the two (the last bit of its encoding is 0). */
+TEST(halves_are_rounded_to_even)
+{
+    struct safetensors_writer w;
+    struct safetensors s;
+    static float want[SIGNS * HALVES], value[SIGNS * HALVES], got[SIGNS * HALVES];
+    struct safetensors_item item = {
+        .name = "t", .rank = 1, .shape = { SIGNS * HALVES }, .is_half = true, .data = value
+    };
+    char path[512];
+
+    EXPECT_OK(file_join(path, sizeof(path), test_tmpdir(), "half.safetensors"));
+    for (int i = 0; i < SIGNS * HALVES; i++) {
+        int bits = i % HALVES, exponent = bits >> 10, digits = bits & 0x3ff;
+
+        want[i] =
+            exponent ? ldexpf(1024.0f + (float)digits, exponent - 25) : ldexpf((float)digits, -24);
+        want[i] = i < HALVES ? want[i] : -want[i];
+    }
+    for (int pass = 0; pass < 2; pass++) {
+        for (int i = 0; i < SIGNS * HALVES; i++) {
+            bool is_last = i % HALVES == HALVES - 1;
+
+            value[i] = pass && !is_last ? (want[i] + want[i + 1]) / 2 : want[i];
+        }
+        EXPECT_OK(safetensors_create(&w, path));
+        EXPECT_OK(safetensors_write(&w, &item));
+        EXPECT_OK(safetensors_finish(&w));
+        EXPECT_OK(safetensors_open(&s, path));
+        EXPECT_TEXT(safetensors_find(&s, "t")->dtype_name, "F16");
+        EXPECT_OK(safetensors_read_f32(safetensors_find(&s, "t"), 0, SIGNS * HALVES, got));
+        for (int i = 0; i < SIGNS * HALVES; i++) {
+            bool is_last = i % HALVES == HALVES - 1;
+
+            EXPECT_NEAR(got[i], want[i + (pass && !is_last && i % 2)], 0);
+        }
+        safetensors_close(&s);
+    }
+}
+
+static void expect_half(float value, float want)
+{
+    struct safetensors_writer w;
+    struct safetensors s;
+    struct safetensors_item item = { .name = "t", .rank = 0, .is_half = true, .data = &value };
+    char path[512];
+    float got;
+
+    EXPECT_OK(file_join(path, sizeof(path), test_tmpdir(), "one.safetensors"));
+    EXPECT_OK(safetensors_create(&w, path));
+    EXPECT_OK(safetensors_write(&w, &item));
+    EXPECT_OK(safetensors_finish(&w));
+    EXPECT_OK(safetensors_open(&s, path));
+    EXPECT_OK(safetensors_read_f32(safetensors_find(&s, "t"), 0, 1, &got));
+    EXPECT(got == want || (isnan(want) && isnan(got)));
+    safetensors_close(&s);
+}
+
+TEST(halves_at_the_ends_of_their_range)
+{
+    expect_half(65504, 65504);
+    expect_half(65519.99f, 65504);
+    expect_half(65520, INFINITY);
+    expect_half(1e30f, INFINITY);
+    expect_half(-INFINITY, -INFINITY);
+    expect_half(NAN, NAN);
+    expect_half(0x1p-25f, 0);
+    expect_half(0x1.000002p-25f, 0x1p-24f);
+    expect_half(1e-40f, 0);
+}
+
 TEST(an_abandoned_file_leaves_nothing)
 {
     struct safetensors_writer w;
