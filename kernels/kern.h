@@ -75,11 +75,14 @@ struct kern_conv2d {
 
 /* y = scale * (conv over frames + bias + add) + residual
  * y[f,p,o] = sum_t sum_i W[o,t,i] x[f+t-1,p,i], zero frames before the first and after the last.
+ * With norm, silu(group norm(x)) stands for x, with statistics over the whole clip: the normalised
+ * tensor is never stored. CAREFUL: the frames outside are zero after the norm.
  * Shapes: x [f,h,w,ci]; y [f,h,w,co]; the n frames are one clip; y may be residual, not x.
  * Source: torch.nn.Conv3d with kernel (3,1,1), padding (1,0,0). */
 struct kern_conv_temporal {
     struct tensor x, y, residual; /* residual.data == NULL: none */
     const struct conv *layer;     /* kh = 3, kw = 1: weight [co][3][ci] */
+    const struct norm *norm;      /* of ci channels, groups > 0, or NULL */
     const float *add;             /* [co] per-channel constant, or NULL */
     float scale;                  /* 1 unless a blend is folded in */
 };

@@ -190,10 +190,29 @@ status cpu_conv2d(struct kern_ctx *ctx, const struct kern_conv2d *a)
     return cpu_gemm_run(cpu_ctx_of(ctx), &g);
 }
 
-/* source: struct tensor, the input clip. Row m of A is pixel m of the clip: frames t-1, t, t+1. */
+/* The input of a temporal convolution. */
+struct clip {
+    const struct cpu_isa *isa;
+    const struct tensor *x;
+    const float *affine; /* [factor, shift][c] of the norm in front, or NULL */
+};
+
+/* Channels c0 .. c0+count-1 of pixel `row` of the clip, normalised if the layer wants it. */
+static void put_pixel(const struct clip *clip, float *dst, int64_t row, int64_t c0, int64_t count)
+{
+    const float *x = (const float *)clip->x->data + row * clip->x->c + c0;
+
+    if (clip->affine)
+        clip->isa->affine(dst, x, clip->affine + c0, clip->affine + clip->x->c + c0, count, true);
+    else
+        memcpy(dst, x, (size_t)count * sizeof(float));
+}
+
+/* source: struct clip. Row m of A is pixel m of the clip: frames t-1, t, t+1. */
 static void temporal_fill(const void *source, const struct cpu_block *at, float *block)
 {
-    const struct tensor *x = source;
+    const struct clip *clip = source;
+    const struct tensor *x = clip->x;
     int64_t pixels = x->h * x->w, all = x->n * pixels, end = at->k0 + at->depth, count;
 
     for (int64_t k = at->k0; k < end; k += count) {
@@ -202,18 +221,22 @@ static void temporal_fill(const void *source, const struct cpu_block *at, float 
         count = cpu_min(x->c - c0, end - k);
         for (int64_t i = 0; i < at->rows; i++) {
             int64_t row = at->m0 + i + (tap - 1) * pixels;
-            bool is_inside = row >= 0 && row < all;
+            float *dst = block + (k - at->k0) + i * CPU_PITCH;
 
-            put(block + (k - at->k0) + i * CPU_PITCH,
-                is_inside ? (const float *)x->data + row * x->c : NULL, x->c, c0, count);
+            if (row >= 0 && row < all)
+                put_pixel(clip, dst, row, c0, count);
+            else
+                memset(dst, 0, (size_t)count * sizeof(float));
         }
     }
 }
 
 status cpu_conv_temporal(struct kern_ctx *ctx, const struct kern_conv_temporal *a)
 {
+    status st = OK;
+    struct clip clip = { .isa = cpu_ctx_of(ctx)->isa, .x = &a->x };
     struct cpu_gemm g = { .fill = temporal_fill,
-                          .source = &a->x,
+                          .source = &clip,
                           .weight = a->layer->weight,
                           .m = cpu_rows(&a->x),
                           .k = 3 * a->layer->ci,
@@ -224,5 +247,9 @@ status cpu_conv_temporal(struct kern_ctx *ctx, const struct kern_conv_temporal *
                                  .n = a->layer->co,
                                  .scale = a->scale } };
 
-    return cpu_gemm_run(cpu_ctx_of(ctx), &g);
+    if (a->norm)
+        TRY(cpu_clip_affine(cpu_ctx_of(ctx), &a->x, a->norm, &clip.affine));
+    TRY(cpu_gemm_run(cpu_ctx_of(ctx), &g));
+out:
+    return st;
 }

@@ -135,30 +135,61 @@ static void affine_task(void *arg, int64_t task, int worker)
         g->ctx->isa->affine(y + r * c, x + r * c, factor, factor + c, c, g->a->silu);
 }
 
-status cpu_group_norm(struct kern_ctx *ctx, const struct kern_group_norm *a)
+static double work_of(const struct kern_group_norm *a)
 {
-    struct group_norm g = { .ctx = cpu_ctx_of(ctx), .a = a };
+    return 4.0 * (double)(cpu_rows(&a->x) * a->x.c);
+}
+
+/* Fill in g->affine, for all clips of g->a. */
+static status find_affine(struct group_norm *g)
+{
+    const struct kern_group_norm *a = g->a;
     int64_t clips = a->x.n / a->span, c = a->x.c, slots;
-    double work = 4.0 * (double)(cpu_rows(&a->x) * c);
     status st;
 
-    g.rows = a->span * a->x.h * a->x.w;
-    g.parts = cpu_min(cpu_parts(g.rows, BLOCK_ROWS), PARTS_MAX);
-    g.part_rows = cpu_parts(g.rows, g.parts);
-    g.parts = cpu_parts(g.rows, g.part_rows); /* no part is empty */
-    slots = clips * g.parts * a->layer->groups;
+    g->rows = a->span * a->x.h * a->x.w;
+    g->parts = cpu_min(cpu_parts(g->rows, BLOCK_ROWS), PARTS_MAX);
+    g->part_rows = cpu_parts(g->rows, g->parts);
+    g->parts = cpu_parts(g->rows, g->part_rows); /* no part is empty */
+    slots = clips * g->parts * a->layer->groups;
     if ((c * 2 * sizeof(float) + a->layer->groups * sizeof(struct moments)) / sizeof(float) >
         CPU_WORKER_FLOATS)
         return FAIL(ERR_NOMEM, "a group norm over %lld channels: too many", (long long)c);
-    st =
-        cpu_shared(g.ctx, slots * (int64_t)(sizeof(struct moments) / sizeof(float)) + clips * 2 * c,
-                   (float **)&g.moments);
+    st = cpu_shared(g->ctx,
+                    slots * (int64_t)(sizeof(struct moments) / sizeof(float)) + clips * 2 * c,
+                    (float **)&g->moments);
     if (st != OK)
         return st;
-    g.affine = (float *)(g.moments + slots);
-    cpu_run(g.ctx, work, clips * g.parts, moments_task, &g);
-    cpu_run(g.ctx, (double)slots * 10, clips, combine_task, &g);
-    cpu_run(g.ctx, work, clips * g.parts, affine_task, &g);
+    g->affine = (float *)(g->moments + slots);
+    cpu_run(g->ctx, work_of(a), clips * g->parts, moments_task, g);
+    cpu_run(g->ctx, (double)slots * 10, clips, combine_task, g);
+    return OK;
+}
+
+status cpu_group_norm(struct kern_ctx *ctx, const struct kern_group_norm *a)
+{
+    struct group_norm g = { .ctx = cpu_ctx_of(ctx), .a = a };
+    status st = find_affine(&g);
+
+    if (st == OK)
+        cpu_run(g.ctx, work_of(a), a->x.n / a->span * g.parts, affine_task, &g);
+    return st;
+}
+
+status cpu_clip_affine(struct cpu_ctx *ctx, const struct tensor *clip, const struct norm *layer,
+                       const float **affine)
+{
+    const struct kern_group_norm a = { .x = *clip, .layer = layer, .span = clip->n };
+    struct group_norm g = { .ctx = ctx, .a = &a };
+    status st;
+
+    if (2 * clip->c > CPU_AFFINE_FLOATS)
+        return FAIL(ERR_NOMEM, "a group norm over %lld channels: too many", (long long)clip->c);
+    st = find_affine(&g);
+    if (st != OK)
+        return st;
+    memcpy(ctx->affine, g.affine, (size_t)(2 * clip->c) * sizeof(float));
+    *affine = ctx->affine;
     return OK;
 }
 

@@ -14,6 +14,7 @@ struct cpu_ctx {
     float *workers;            /* CPU_WORKER_FLOATS for each thread */
     float *shared;             /* one block for all threads, see cpu_shared */
     int64_t shared_n;          /* floats in shared */
+    float *affine;             /* CPU_AFFINE_FLOATS: of the norm in front of a convolution */
 };
 
 /* Scratch of one thread: 1.5 MiB holds a block of each operand of a matrix product (0.4 MiB) and
@@ -22,6 +23,9 @@ struct cpu_ctx {
 
 /* Shared scratch at open: 8 MiB of packed weights, a part of a usual third-level cache. */
 #define CPU_SHARED_FLOATS ((int64_t)2 << 20)
+
+/* Factor and shift of the widest layer that any model has. */
+#define CPU_AFFINE_FLOATS ((int64_t)2 * 8192)
 
 /* The whole of a context that kern_cpu opened. */
 static inline struct cpu_ctx *cpu_ctx_of(struct kern_ctx *ctx)
@@ -52,6 +56,11 @@ float *cpu_worker(struct cpu_ctx *ctx, int worker);
 
 /* *p = n floats that all threads share until the next call. Errors: ERR_NOMEM. */
 MUST_USE status cpu_shared(struct cpu_ctx *ctx, int64_t n, float **p);
+
+/* *affine = [factor, shift][c] of a group norm over all frames of clip, until the next call.
+ * Overwrites the shared scratch. Errors: ERR_NOMEM. */
+MUST_USE status cpu_clip_affine(struct cpu_ctx *ctx, const struct tensor *clip,
+                                const struct norm *layer, const float **affine);
 
 /* Run tasks 0..count-1 in all threads, or in this one when the work of all together (in
  * floating-point operations or bytes, roughly) is not worth waking another. */

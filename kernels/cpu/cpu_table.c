@@ -51,6 +51,7 @@ static void cpu_close(struct kern_ctx *ctx)
     cpu_pool_close(c->pool);
     free(c->workers);
     free(c->shared);
+    free(c->affine);
     free(c);
 }
 
@@ -66,7 +67,8 @@ static status cpu_open(struct kern_ctx **ctx, const struct kern_config *config)
     c->workers = scratch_new(threads * CPU_WORKER_FLOATS);
     c->shared = scratch_new(CPU_SHARED_FLOATS);
     c->shared_n = CPU_SHARED_FLOATS;
-    if (!c->workers || !c->shared)
+    c->affine = scratch_new(CPU_AFFINE_FLOATS);
+    if (!c->workers || !c->shared || !c->affine)
         TRY(FAIL(ERR_NOMEM, "no memory for the scratch of %d threads; lower their number",
                  threads));
     TRY(cpu_pool_open(&c->pool, threads));

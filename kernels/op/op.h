@@ -54,13 +54,15 @@ struct op_conv_opt {
     const float *add;              /* [co], or NULL */
     const struct tensor *residual; /* as y, or NULL */
     float scale;                   /* 0 means 1 */
+    const struct norm *norm;       /* temporal only: silu(group norm(x)) stands for x; or NULL */
 };
 
 /* y = scale * (conv(x) + bias + add) + residual; y as above. See kern_conv2d. */
 MUST_USE status op_conv2d(struct dev *dev, struct tensor *y, const struct tensor *x,
                           const struct conv *layer, const struct op_conv_opt *opt);
 
-/* The (3,1,1) convolution over the n frames of one clip; of opt only add, residual, scale count. */
+/* The (3,1,1) convolution over the n frames of one clip; of opt only add, residual,
+ * scale and norm count. */
 MUST_USE status op_conv_temporal(struct dev *dev, struct tensor *y, const struct tensor *x,
                                  const struct conv *layer, const struct op_conv_opt *opt);
 

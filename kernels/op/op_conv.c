@@ -50,7 +50,7 @@ status op_conv2d(struct dev *dev, struct tensor *y, const struct tensor *x,
     status st = OK;
 
     check_layer(layer, x);
-    CHECK((o->up_h > 0) == (o->up_w > 0) && a.stride > 0);
+    CHECK((o->up_h > 0) == (o->up_w > 0) && a.stride > 0 && !o->norm);
     set_padding(&a, o);
     h = (o->up_h ? o->up_h : x->h) + a.pad_top + a.pad_bottom - layer->kh;
     w = (o->up_w ? o->up_w : x->w) + a.pad_left + a.pad_right - layer->kw;
@@ -77,13 +77,18 @@ status op_conv_temporal(struct dev *dev, struct tensor *y, const struct tensor *
 {
     const struct op_conv_opt *o = opt ? opt : &plain;
     struct kern_conv_temporal a = {
-        .x = *x, .layer = layer, .add = o->add, .scale = o->scale != 0 ? o->scale : 1
+        .x = *x,
+        .layer = layer,
+        .norm = o->norm,
+        .add = o->add,
+        .scale = o->scale != 0 ? o->scale : 1,
     };
     size_t mark = arena_mark(&dev->act);
     status st = OK;
 
     check_layer(layer, x);
     CHECK(layer->kh == 3 && layer->kw == 1);
+    CHECK(!o->norm || (o->norm->c == x->c && o->norm->groups > 0 && x->c % o->norm->groups == 0));
     TRY(op_begin(dev, 6.0 * (double)(x->n * x->h * x->w * layer->co) * (double)layer->ci));
     TRY(op_result(dev, &a.y, y, x, layer->co));
     CHECK(a.y.data != x->data);

@@ -88,14 +88,30 @@ status ref_conv2d(struct kern_ctx *ctx, const struct kern_conv2d *a)
     return OK;
 }
 
+/* *x = silu(group norm(a->x)) in room. */
+static status normalise(struct kern_ctx *ctx, const struct kern_conv_temporal *a, float *room,
+                        const float **x)
+{
+    struct kern_group_norm norm = {
+        .x = a->x, .y = a->x, .layer = a->norm, .span = a->x.n, .silu = true
+    };
+
+    norm.y.data = room;
+    *x = room;
+    return ref_group_norm(ctx, &norm);
+}
+
 status ref_conv_temporal(struct kern_ctx *ctx, const struct kern_conv_temporal *a)
 {
     const struct conv *l = a->layer;
     struct epilogue e = { l, a->add, a->residual.data, a->y.data, a->scale };
-    int64_t frames = a->x.n, pixels = a->x.h * a->x.w;
+    int64_t frames = a->x.n, pixels = a->x.h * a->x.w, x_doubles = frames * pixels * l->ci / 2 + 1;
     double *sums = NULL;
-    status st = ref_scratch(ctx, l->co, &sums);
+    const float *x = a->x.data;
+    status st = ref_scratch(ctx, l->co + (a->norm ? x_doubles : 0), &sums);
 
+    if (st == OK && a->norm)
+        st = normalise(ctx, a, (float *)(sums + l->co), &x);
     if (st != OK)
         return st;
     for (int64_t f = 0; f < frames; f++) {
@@ -105,8 +121,7 @@ status ref_conv_temporal(struct kern_ctx *ctx, const struct kern_conv_temporal *
                 int64_t source = f + t - 1;
 
                 if (source >= 0 && source < frames)
-                    tap_add(sums, l, l->weight + t * l->ci,
-                            (const float *)a->x.data + (source * pixels + p) * l->ci);
+                    tap_add(sums, l, l->weight + t * l->ci, x + (source * pixels + p) * l->ci);
             }
             pixel_finish(&e, sums, f * pixels + p);
         }

@@ -169,6 +169,16 @@ TEST(conv2d_of_a_frame_does_not_depend_on_its_batch)
     check_rig_close(&rig);
 }
 
+/* A group norm in front, with statistics over the clip. */
+static void random_norm(struct check *c, struct norm *norm, int64_t ci)
+{
+    *norm = (struct norm){ .gamma = check_input(c, ci),
+                           .beta = check_input(c, ci),
+                           .c = ci,
+                           .groups = ci % 4 == 0 ? 4 : 1,
+                           .eps = 1e-5f };
+}
+
 static void temporal_case(const struct check_rig *rig, int64_t f, int64_t h, int64_t w, int64_t ci)
 {
     struct check c = { .call = call_conv_temporal };
@@ -177,9 +187,14 @@ static void temporal_case(const struct check_rig *rig, int64_t f, int64_t h, int
     };
     struct kern_conv2d e = { 0 };
     struct kern_conv_temporal a = { .layer = &layer };
+    struct norm norm;
 
     a.x = check_tensor(check_input(&c, f * h * w * ci), f, h, w, ci);
     layer.weight = check_input(&c, layer.co * 3 * ci);
+    if (check_coin()) {
+        random_norm(&c, &norm, ci);
+        a.norm = &norm;
+    }
     random_epilogue(&c, &e, &layer, f * h * w * layer.co);
     a.y = check_tensor(e.y.data, f, h, w, layer.co);
     a.residual = check_tensor(e.residual.data, f, h, w, layer.co);
@@ -187,8 +202,8 @@ static void temporal_case(const struct check_rig *rig, int64_t f, int64_t h, int
     a.scale = e.scale;
     c.args = &a;
     c.tol = check_sum_tolerance(3 * ci, fabs(a.scale) + 0.1);
-    snprintf(c.shape, sizeof(c.shape), "frames %d h %d w %d ci %d co %d", (int)f, (int)h, (int)w,
-             (int)ci, (int)layer.co);
+    snprintf(c.shape, sizeof(c.shape), "frames %d h %d w %d ci %d co %d%s", (int)f, (int)h, (int)w,
+             (int)ci, (int)layer.co, a.norm ? " norm" : "");
     check_case(&c, rig);
 }
 

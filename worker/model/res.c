@@ -149,18 +149,18 @@ status res_temporal(struct dev *dev, struct tensor *y, const struct res_block *b
 {
     status st;
     const struct res_half *l = &block->temporal;
-    struct tensor a = { 0 }, b = { 0 };
+    struct tensor a = { 0 };
     size_t mark = arena_mark(&dev->act);
     const float *add;
 
     if (!block->is_temporal)
         return OK;
     TRY(time_vector(dev, &add, l, silu_e));
-    TRY(op_group_norm(dev, &a, y, &l->norm1, y->n, true)); /* [f,h,w,c] */
-    TRY(op_conv_temporal(dev, &b, &a, &l->conv1, &(struct op_conv_opt){ .add = add })); /* same */
-    TRY(op_group_norm(dev, &b, &b, &l->norm2, y->n, true));
-    TRY(op_conv_temporal(dev, y, &b, &l->conv2,
-                         &(struct op_conv_opt){ .scale = block->mix, .residual = y }));
+    TRY(op_conv_temporal(dev, &a, y, &l->conv1,
+                         &(struct op_conv_opt){ .add = add, .norm = &l->norm1 })); /* [f,h,w,c] */
+    TRY(op_conv_temporal(
+        dev, y, &a, &l->conv2,
+        &(struct op_conv_opt){ .scale = block->mix, .residual = y, .norm = &l->norm2 }));
     arena_release(&dev->act, mark);
 out:
     return st;

@@ -210,28 +210,69 @@ out:
     return st;
 }
 
-/* *y = the blocks of a level on x, or on x resampled to twice its size by up; y is taken from the
- * arena. CAREFUL: y lies below its input, so that the input, which is the largest tensor of a
- * decoder, is gone before the temporal half asks for memory. */
-static status level_forward(struct dev *dev, struct tensor *y, const struct tensor *x,
-                            const struct conv *up, const struct vae_level *level)
+/* y = spatial half of block on x, or on x resampled to y's size by up: a frame at a time, since the
+ * resampled frames of the last level would together be the largest tensor of a decoder. */
+static status enter_level(struct dev *dev, struct tensor *y, const struct tensor *x,
+                          const struct conv *up, const struct res_block *block)
+{
+    status st = OK;
+
+    if (!up)
+        return res_spatial(dev, y, x, block, NULL);
+    for (int64_t i = 0; i < x->n; i++) {
+        struct tensor x_frame = slice_frames(x, i, 1), y_frame = slice_frames(y, i, 1);
+        struct tensor resampled = { 0 };
+        size_t mark = arena_mark(&dev->act);
+
+        TRY(op_conv2d(dev, &resampled, &x_frame, up,
+                      &(struct op_conv_opt){ .up_h = y->h, .up_w = y->w }));
+        TRY(res_spatial(dev, &y_frame, &resampled, block, NULL));
+        arena_release(&dev->act, mark);
+    }
+out:
+    return st;
+}
+
+/* Move t down to mark, over what was taken before it and is needed no more. Frame by frame, so that
+ * source and destination of a copy are apart; nothing is gained where a frame is larger than the
+ * step. */
+static status settle(struct dev *dev, struct tensor *t, size_t mark)
+{
+    status st = OK;
+    const size_t frame_bytes = (size_t)(t->h * t->w * t->c) * sizeof(float);
+    struct tensor moved = { 0 };
+
+    if ((size_t)((char *)t->data - dev->act.base) - mark < frame_bytes)
+        return OK;
+    arena_release(&dev->act, mark);
+    TRY(op_new(dev, &moved, t->n, t->h, t->w, t->c));
+    for (int64_t i = 0; i < t->n; i++) {
+        struct tensor to = slice_frames(&moved, i, 1), from = slice_frames(t, i, 1);
+
+        TRY(op_copy(dev, &to, &from));
+    }
+    *t = moved;
+out:
+    return st;
+}
+
+/* x = the blocks of a level on x, or on x resampled to twice its size by up. x lies at mark or
+ * above; its memory is given back, the new x takes its place. */
+static status level_forward(struct dev *dev, struct tensor *x, size_t mark, const struct conv *up,
+                            const struct vae_level *level)
 {
     status st;
     const int64_t scale = up ? 2 : 1;
     const struct res_block *first = &level->blocks[0];
-    struct tensor resampled = { 0 };
-    size_t scratch;
+    struct tensor y = { 0 };
 
-    TRY(op_new(dev, y, x->n, scale * x->h, scale * x->w, first->spatial.conv1.co));
-    scratch = arena_mark(&dev->act);
-    if (up)
-        TRY(op_conv2d(dev, &resampled, x, up,
-                      &(struct op_conv_opt){ .up_h = 2 * x->h, .up_w = 2 * x->w }));
-    TRY(res_spatial(dev, y, up ? &resampled : x, first, NULL));
-    arena_release(&dev->act, scratch);
-    TRY(res_temporal(dev, y, first, NULL));
+    TRY(op_new(dev, &y, x->n, scale * x->h, scale * x->w, first->spatial.conv1.co));
+    TRY(enter_level(dev, &y, x, up, first));
+    TRY(settle(dev, &y, mark));
+    TRY(res_temporal(dev, &y, first, NULL));
     for (int i = 1; i < level->block_count; i++)
-        TRY(res_forward(dev, y, y, &level->blocks[i], NULL));
+        TRY(res_forward(dev, &y, &y, &level->blocks[i], NULL));
+    *x = y;
 out:
     return st;
 }
@@ -272,12 +313,11 @@ status vae_encode(struct dev *dev, const struct vae *vae, const float *image, in
         const struct vae_level *level = &e->levels[i];
         struct tensor y = { 0 };
 
-        TRY(level_forward(dev, &y, &x, NULL, level)); /* [1,h,w,ci] */
-        x = y;
+        TRY(level_forward(dev, &x, mark, NULL, level)); /* [1,h,w,ci] */
         if (level->has_resample) {
-            x = (struct tensor){ 0 };
-            TRY(op_conv2d(dev, &x, &y, &level->resample,
+            TRY(op_conv2d(dev, &y, &x, &level->resample,
                           &(struct op_conv_opt){ .stride = 2, .is_asymmetric = true }));
+            x = y;
         }
     }
     TRY(mid_forward(dev, &x, e));
@@ -324,11 +364,8 @@ static status decode_chunk(struct dev *dev, const struct vae *vae,
     TRY(mid_forward(dev, &x, d));
     progress_step(args->progress, done + 1, total);
     for (int i = 0; i < levels; i++) {
-        struct tensor y = { 0 };
-
-        TRY(level_forward(dev, &y, &x, i ? &d->levels[i - 1].resample : NULL,
+        TRY(level_forward(dev, &x, mark, i ? &d->levels[i - 1].resample : NULL,
                           &d->levels[i])); /* [f,2^i h,2^i w,ci] */
-        x = y;
         progress_step(args->progress, done + 2 + i, total);
     }
     TRY(out_forward(dev, &rgb, &x, d));                             /* [f,H,W,3] */
