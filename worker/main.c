@@ -79,7 +79,8 @@ static const struct config_row rows[] = {
     BOOL(prefetch, "true", "fetch the next job's image while one computes"),
     INT(heartbeat_ms, 0, 60000, "0", "ms", "time between heartbeats; 0: as the broker says"),
     TEXT(dump, "", "write the tensors of every job into this folder, as <job id>.safetensors"),
-    TEXT(plan, "", "print the memory that a clip of FRAMESxWIDTHxHEIGHT needs, and exit"),
+    TEXT(plan, "",
+         "print the memory that a clip of FRAMESxWIDTHxHEIGHT needs, loading nothing, and exit"),
     BOOL(json, "false", "with --plan: as JSON"),
     CHOICE(log_level, "info", config_log_levels, "least level of log lines"),
 };
@@ -260,6 +261,7 @@ static status open_pipeline(struct worker *w)
         .device = strcmp(cfg->device, "auto") == 0 ? "cpu" : cfg->device,
         .kern = { .threads = (int)cfg->threads, .isa = cfg->isa },
         .memory_max_bytes = (size_t)cfg->memory_max_bytes,
+        .is_plan = cfg->plan[0] != '\0',
     };
 
     return pipeline_open(&w->pipeline, &config);

@@ -504,17 +504,22 @@ static struct size_model sizes_of(const struct checkpoint *c)
 status pipeline_open(struct pipeline *p, const struct pipeline_config *config)
 {
     status st = OK;
-    size_t weight_bytes;
+    size_t weight_bytes, act_bytes = 1;
 
     *p = (struct pipeline){ .memory_max_bytes = memory_limit(config) };
     TRY(check_device(config->device));
-    TRY(checkpoint_open(&p->checkpoint, config->model_dir));
+    if (config->is_plan)
+        TRY(checkpoint_open_blank(&p->checkpoint, config->model_dir, NULL, NULL));
+    else
+        TRY(checkpoint_open(&p->checkpoint, config->model_dir));
     p->sizes = sizes_of(&p->checkpoint);
     weight_bytes = p->checkpoint.values.used_bytes;
-    if (weight_bytes >= p->memory_max_bytes)
+    if (!config->is_plan && weight_bytes >= p->memory_max_bytes)
         TRY(FAIL(ERR_NOMEM, "%s: the weights take %llu MiB, memory_max_bytes allows %llu",
                  config->model_dir, mib(weight_bytes), mib(p->memory_max_bytes)));
-    TRY(dev_open(&p->dev, config->device, &config->kern, p->memory_max_bytes - weight_bytes));
+    if (!config->is_plan)
+        act_bytes = p->memory_max_bytes - weight_bytes;
+    TRY(dev_open(&p->dev, config->device, &config->kern, act_bytes));
     return OK;
 out:
     pipeline_close(p);

@@ -27,6 +27,7 @@ struct pipeline_config {
     struct kern_config kern; /* threads, instruction set */
     size_t memory_max_bytes; /* weights, activations and frames together; 0: three quarters of the
                                 machine's memory (or of the control group's limit) */
+    bool is_plan;            /* only pipeline_plan will be called: weights are not loaded */
 };
 
 /* A loaded model on an open device. */

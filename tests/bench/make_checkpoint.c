@@ -214,12 +214,14 @@ static status make(struct maker *m)
         { "feature_extractor", "preprocessor_config.json" },
     };
     status st;
+    struct checkpoint c = { 0 };
 
     for (size_t i = 0; i < sizeof(configs) / sizeof(configs[0]); i++)
         TRY(copy_config(m, configs[i][0], configs[i][1]));
-    TRY(checkpoint_ask(m->config, make_tensor, m));
+    TRY(checkpoint_open_blank(&c, m->config, make_tensor, m));
     TRY(finish_part(m));
 out:
+    checkpoint_close(&c);
     safetensors_abandon(&m->writer);
     free(m->values);
     return st;

@@ -132,7 +132,7 @@ static status load_parts(struct checkpoint *c, struct weights_loader *loader, co
     TRY(join(pixels, dir, "feature_extractor"));
     TRY(join(scheduler, dir, "scheduler"));
     TRY(load_scheduler(&c->scheduler, loader, scheduler));
-    if (loader->asked)
+    if (loader->is_blank)
         TRY(open_plan_arenas(c));
     else
         TRY(open_arenas(c, unet, vae, clip));
@@ -144,37 +144,41 @@ out:
     return st;
 }
 
-status checkpoint_open(struct checkpoint *c, const char *dir)
+static status open_with(struct checkpoint *c, struct weights_loader *loader, const char *dir)
 {
     status st;
-    struct weights_loader loader = { .values = &c->values, .layers = &c->layers };
 
     *c = (struct checkpoint){ 0 };
+    loader->values = &c->values;
+    loader->layers = &c->layers;
     if (!file_exists(dir))
         TRY(FAIL(ERR_NOTFOUND, "%s: no such folder; name the diffusers folder of a model", dir));
-    TRY(check_index(&loader, dir));
-    TRY(load_parts(c, &loader, dir));
+    TRY(check_index(loader, dir));
+    TRY(load_parts(c, loader, dir));
     set_name(c, dir);
-    snprintf(c->hash, sizeof(c->hash), "%016" PRIx64 "%016" PRIx64, loader.hash[0], loader.hash[1]);
     return OK;
 out:
     checkpoint_close(c);
     return st;
 }
 
-status checkpoint_ask(const char *dir, weights_asked *asked, void *self)
+status checkpoint_open(struct checkpoint *c, const char *dir)
 {
     status st;
-    struct checkpoint c = { 0 };
-    struct weights_loader loader = {
-        .values = &c.values, .layers = &c.layers, .asked = asked, .asked_self = self
-    };
+    struct weights_loader loader = { .is_blank = false };
 
-    TRY(check_index(&loader, dir));
-    TRY(load_parts(&c, &loader, dir));
+    TRY(open_with(c, &loader, dir));
+    snprintf(c->hash, sizeof(c->hash), "%016" PRIx64 "%016" PRIx64, loader.hash[0], loader.hash[1]);
 out:
-    checkpoint_close(&c);
     return st;
+}
+
+status checkpoint_open_blank(struct checkpoint *c, const char *dir, weights_asked *asked,
+                             void *self)
+{
+    struct weights_loader loader = { .is_blank = true, .asked = asked, .asked_self = self };
+
+    return open_with(c, &loader, dir);
 }
 
 void checkpoint_close(struct checkpoint *c)

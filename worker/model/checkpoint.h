@@ -57,10 +57,11 @@ struct checkpoint_job {
  * the key), ERR_NOMEM. On error *c is closed. */
 MUST_USE status checkpoint_open(struct checkpoint *c, const char *dir);
 
-/* Tell asked of every tensor that the model in dir has, by its configs alone: part is the path of
- * the folder that its weights belong in. Who makes checkpoints needs it; weights need not exist.
- * Errors: as checkpoint_open, and those of asked. */
-MUST_USE status checkpoint_ask(const char *dir, weights_asked *asked, void *self);
+/* The model of dir by its configs alone: sizes are right, values undefined, there is no hash, and
+ * weights need not exist. For plans, and for who makes checkpoints: asked, if not NULL, is told of
+ * every tensor, with the path of the part's folder. Errors: as checkpoint_open, and asked's. */
+MUST_USE status checkpoint_open_blank(struct checkpoint *c, const char *dir, weights_asked *asked,
+                                      void *self);
 
 /* Accepts a zeroed struct. */
 void checkpoint_close(struct checkpoint *c);

@@ -120,7 +120,7 @@ status weights_open(struct weights *w, struct weights_loader *loader, const char
     char name[256], path[FILE_PATH_BYTES];
 
     *w = (struct weights){ .loader = loader, .dir = dir };
-    if (loader && loader->asked)
+    if (loader && loader->is_blank)
         return OK;
     w->files = calloc(WEIGHTS_FILES_MAX, sizeof(*w->files));
     if (!w->files)
@@ -238,7 +238,7 @@ static bool is_real(enum safetensors_dtype dtype)
     return dtype == SAFETENSORS_F32 || dtype == SAFETENSORS_F16 || dtype == SAFETENSORS_BF16;
 }
 
-/* A loader that only asks gets tensors without data. */
+/* A blank loader gets tensors without data. */
 static status ask(struct weights *w, const struct safetensors_tensor **t, const char *name,
                   int rank, const int64_t *shape)
 {
@@ -250,6 +250,8 @@ static status ask(struct weights *w, const struct safetensors_tensor **t, const 
         blank->count *= shape[i];
     }
     *t = blank;
+    if (!w->loader->asked)
+        return OK;
     return w->loader->asked(w->loader->asked_self, w->dir, name, rank, shape);
 }
 
@@ -265,7 +267,7 @@ static status bind(struct weights *w, const struct safetensors_tensor **t, const
 {
     char found[128], wanted[128];
 
-    if (w->loader->asked)
+    if (w->loader->is_blank)
         return ask(w, t, name, rank, shape);
     CHECK(w->file_count > 0);
     safetensors_shape_text(shape, rank, wanted, sizeof(wanted));

@@ -37,10 +37,9 @@ struct weights_loader {
     struct arena *layers; /* arrays of layer structs */
     uint64_t hash[2];     /* running content hash of everything that was read */
 
-    /* Not NULL: no weights file is opened, asked hears what would be read from the part in dir,
-     * and the model's values are left zero. */
-    weights_asked *asked;
-    void *asked_self; /* asked's first argument */
+    bool is_blank;        /* open no weights file, leave the model's values undefined */
+    weights_asked *asked; /* blank: hears what would be read, from the part in dir; or NULL */
+    void *asked_self;     /* asked's first argument */
 };
 
 /* A safetensors file of the part. */
@@ -54,9 +53,9 @@ struct weights_file {
 struct weights {
     struct weights_loader *loader;   /* borrowed */
     struct weights_file *files;      /* [file_count], owned */
-    int file_count;                  /* 1, or the number of shards; 0 when the loader only asks */
+    int file_count;                  /* 1, or the number of shards; 0 when the loader is blank */
     const char *dir;                 /* borrowed: as given to weights_open */
-    struct safetensors_tensor blank; /* the tensor asked for last, when the loader only asks */
+    struct safetensors_tensor blank; /* the tensor asked for last, of a blank loader */
 };
 
 /* Fold bytes into the loader's content hash. This function can't fail. */

@@ -544,8 +544,10 @@ static status count_tensor(void *self, const char *dir, const char *name, int ra
 TEST(full_size_svd_by_its_configs_alone)
 {
     struct census c = { 0 };
+    struct checkpoint model;
 
-    EXPECT_OK(checkpoint_ask("tests/fixtures/svd-xt", count_tensor, &c));
+    EXPECT_OK(checkpoint_open_blank(&model, "tests/fixtures/svd-xt", count_tensor, &c));
+    checkpoint_close(&model);
     EXPECT_INT(c.parts, 3);
     EXPECT_TEXT(c.dir[0], "tests/fixtures/svd-xt/image_encoder");
     EXPECT_INT(c.tensors[0], 520);
@@ -568,6 +570,27 @@ static status refuse_tensor(void *self, const char *dir, const char *name, int r
 
 TEST(who_asks_may_refuse)
 {
-    EXPECT_STATUS(checkpoint_ask("tests/fixtures/svd-xt", refuse_tensor, NULL), ERR_FULL);
+    struct checkpoint model;
+
+    EXPECT_STATUS(checkpoint_open_blank(&model, "tests/fixtures/svd-xt", refuse_tensor, NULL),
+                  ERR_FULL);
     EXPECT_MESSAGE("no room for");
+    EXPECT(!model.values.base && !model.layers.base);
+}
+
+/* A clip of SVD's own size fits a machine of 24 GB: the decoder holds two tensors of its last level
+ * (14 frames of 1024x576x128 floats, 4032 MiB each) and thin ones, never a third. */
+TEST(memory_of_a_clip_of_full_size_svd)
+{
+    const struct checkpoint_job job = { .frames = 14, .width = 1024, .height = 576 };
+    struct checkpoint_need need;
+    struct checkpoint model;
+
+    EXPECT_OK(checkpoint_open_blank(&model, "tests/fixtures/svd-xt", NULL, NULL));
+    EXPECT_OK(checkpoint_plan(&model, &job, &need));
+    EXPECT_INT(need.act_bytes, need.decode_bytes);
+    EXPECT(need.decode_bytes >= 2 * ((size_t)4032 << 20));
+    EXPECT(need.decode_bytes < (size_t)8100 << 20);
+    EXPECT(need.weight_bytes >= (size_t)2254442729 * 3);
+    checkpoint_close(&model);
 }
