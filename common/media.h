@@ -12,6 +12,7 @@
 
 #include "common/base/buf.h"
 #include "common/base/status.h"
+#include "common/box.h"
 
 /* A decoded picture. A zeroed struct is an empty one. */
 struct media_image {
@@ -32,6 +33,22 @@ struct media_image {
  * libjpeg's), CMYK by 1 on average. */
 MUST_USE status media_image_decode(struct media_image *img, const char *name, const void *bytes,
                                    size_t len);
+
+/* Decodes photographs in confined processes (common/box.h). A zeroed struct is closed. */
+struct media_decoder {
+    struct box box;
+};
+
+/* Start. CAREFUL: before the program has threads. Errors: those of box_open. */
+MUST_USE status media_decoder_open(struct media_decoder *d);
+
+/* Accepts a zeroed struct. */
+void media_decoder_close(struct media_decoder *d);
+
+/* media_image_decode, but what the bytes do to libav stays in a process that is thrown away.
+ * Errors: also those of box_run. Thread: any. */
+MUST_USE status media_decoder_run(struct media_decoder *d, struct media_image *img,
+                                  const char *name, const void *bytes, size_t len);
 
 /* Free the pixels. Accepts a zeroed struct. */
 void media_image_free(struct media_image *img);

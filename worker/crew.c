@@ -62,6 +62,15 @@ static void end_attempt(struct crew *c, struct attempt *a, status st,
     attempt_free(a);
 }
 
+/* A part of the worker that the next job would need as well has failed. */
+static void note_device(struct crew *c, status st)
+{
+    if (st != ERR_DEVICE || atomic_exchange(&c->is_broken, true))
+        return;
+    log_error("device.failed", "error=\"%s\"", status_message());
+    c->ops.broken(c->ops.self);
+}
+
 /* --- intake ---------------------------------------------------------------------------------- */
 
 /* A job that ran before may have published without its DONE being heard. */
@@ -89,6 +98,7 @@ static void take_in(struct crew *c, struct attempt *a)
     TRY(mailbox_send(&c->to_compute, &a, MAILBOX_FOREVER));
     return;
 out:
+    note_device(c, st);
     end_attempt(c, a, st, NULL);
 }
 
@@ -166,10 +176,7 @@ static void compute(struct crew *c, struct attempt *a)
     st = mailbox_send(&c->to_result, &a, MAILBOX_FOREVER);
     CHECK(st == OK);
     st = make_clip(c, a);
-    if (st == ERR_DEVICE && !atomic_exchange(&c->is_broken, true)) {
-        log_error("device.failed", "error=\"%s\"", status_message());
-        c->ops.broken(c->ops.self);
-    }
+    note_device(c, st);
     frames_end(&a->frames, st);
 }
 
@@ -255,7 +262,7 @@ static status open_parts(struct crew *c, const struct crew_config *config)
 
     TRY(file_join(c->dump_dir, sizeof(c->dump_dir), "", dump_dir));
     TRY(file_join(c->model_dir, sizeof(c->model_dir), "", config->model_dir));
-    TRY(intake_open(&c->intake, &config->fetch, config->pipeline));
+    TRY(intake_open(&c->intake, &config->fetch, config->decoder, config->pipeline));
     TRY(result_open(&c->finder, &config->result));
     TRY(result_open(&c->result, &config->result));
     TRY(mailbox_open(&c->to_intake, sizeof(struct attempt *), TAKEN_MAX, false));

@@ -46,12 +46,13 @@ struct crew_ops {
 /* What the crew works with. Everything is borrowed until crew_close, strings until crew_open
  * returns. */
 struct crew_config {
-    struct pipeline *pipeline;   /* used by the compute thread, questions answered to intake */
-    struct fetch_config fetch;   /* where input may come from */
-    struct result_config result; /* where results go */
-    const char *dump_dir;        /* dump every job's tensors here; "" or NULL: do not */
-    const char *model_dir;       /* named in dumps */
-    struct crew_ops ops;         /* the world */
+    struct pipeline *pipeline;     /* used by the compute thread, questions answered to intake */
+    struct media_decoder *decoder; /* open; used by the intake thread */
+    struct fetch_config fetch;     /* where input may come from */
+    struct result_config result;   /* where results go */
+    const char *dump_dir;          /* dump every job's tensors here; "" or NULL: do not */
+    const char *model_dir;         /* named in dumps */
+    struct crew_ops ops;           /* the world */
 };
 
 /* The threads and what they share. */

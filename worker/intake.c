@@ -7,9 +7,9 @@
 #include "common/url.h"
 
 status intake_open(struct intake *in, const struct fetch_config *fetch,
-                   const struct pipeline *pipeline)
+                   struct media_decoder *decoder, const struct pipeline *pipeline)
 {
-    *in = (struct intake){ .pipeline = pipeline };
+    *in = (struct intake){ .decoder = decoder, .pipeline = pipeline };
     return fetch_open(&in->fetch, fetch);
 }
 
@@ -42,7 +42,7 @@ static status fetch_input(struct intake *in, struct attempt *a, struct buf *byte
     return st;
 }
 
-static status decode_input(struct attempt *a, const struct buf *bytes)
+static status decode_input(struct intake *in, struct attempt *a, const struct buf *bytes)
 {
     status st = OK;
     double begin = stage_begin();
@@ -53,8 +53,8 @@ static status decode_input(struct attempt *a, const struct buf *bytes)
     TRY(digest_sha256(bytes->data, bytes->len, sha256));
     digest_hex(sha256, a->input.sha256_hex);
     a->input.bytes = bytes->len;
-    TRY(media_image_decode(&a->image, name_of(a->asked.image, name, sizeof(name)), bytes->data,
-                           bytes->len));
+    TRY(media_decoder_run(in->decoder, &a->image, name_of(a->asked.image, name, sizeof(name)),
+                          bytes->data, bytes->len));
 out:
     stage_end(&a->stages, STAGE_DECODE_IMAGE, begin);
     return st;
@@ -68,7 +68,7 @@ status intake_run(struct intake *in, struct attempt *a)
 
     TRY(spec_check(&a->asked));
     TRY(fetch_input(in, a, &bytes));
-    TRY(decode_input(a, &bytes));
+    TRY(decode_input(in, a, &bytes));
     w = a->image.width_px;
     h = a->image.height_px;
     a->spec = a->asked;

@@ -11,18 +11,19 @@
 /* Where input comes from. */
 struct intake {
     struct fetch fetch;              /* owned */
+    struct media_decoder *decoder;   /* borrowed */
     const struct pipeline *pipeline; /* borrowed; answers questions about sizes and memory */
 };
 
 /* Open. Errors: those of fetch_open. */
 MUST_USE status intake_open(struct intake *in, const struct fetch_config *fetch,
-                            const struct pipeline *pipeline);
+                            struct media_decoder *decoder, const struct pipeline *pipeline);
 
 /* Accepts a zeroed struct. */
 void intake_close(struct intake *in);
 
 /* Fill a->input, image, spec and need.
- * Errors: those of fetch_get, media_image_decode, pipeline_resolve, pipeline_admit;
+ * Errors: those of fetch_get, media_decoder_run, pipeline_resolve, pipeline_admit;
  * ERR_CANCELLED. */
 MUST_USE status intake_run(struct intake *in, struct attempt *a);
 

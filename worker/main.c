@@ -118,15 +118,16 @@ static const struct config_program program = {
 
 /* Everything the process owns. */
 struct worker {
-    struct worker_config cfg; /* settings */
-    struct pipeline pipeline; /* the model on its device */
-    struct workdir workdir;   /* files being written */
-    struct crew crew;         /* the threads that work */
-    struct agent *agent;      /* the queue */
-    pthread_t signals;        /* thread; valid while has_signals */
-    bool has_signals;         /* signals runs */
-    atomic_bool is_serving;   /* agent is there for signals */
-    atomic_bool is_broken;    /* the device failed */
+    struct worker_config cfg;     /* settings */
+    struct media_decoder decoder; /* reads images */
+    struct pipeline pipeline;     /* the model on its device */
+    struct workdir workdir;       /* files being written */
+    struct crew crew;             /* the threads that work */
+    struct agent *agent;          /* the queue */
+    pthread_t signals;            /* thread; valid while has_signals */
+    bool has_signals;             /* signals runs */
+    atomic_bool is_serving;       /* agent is there for signals */
+    atomic_bool is_broken;        /* the device failed */
 };
 
 /* --- the agent and the crew ------------------------------------------------------------------ */
@@ -296,6 +297,7 @@ static status open_crew(struct worker *w)
     char *model_dir = realpath(cfg->model, NULL);
     const struct crew_config config = {
         .pipeline = &w->pipeline,
+        .decoder = &w->decoder,
         .fetch = { .input_root = cfg->input_root,
                    .allow_private_hosts = cfg->allow_private_hosts,
                    .ca_file = ca_file,
@@ -384,6 +386,7 @@ static void close_worker(struct worker *w)
     agent_close(w->agent);
     workdir_close(&w->workdir);
     pipeline_close(&w->pipeline);
+    media_decoder_close(&w->decoder);
 }
 
 int main(int argc, char **argv)
@@ -396,6 +399,7 @@ int main(int argc, char **argv)
     if (is_done)
         return 0;
     log_set_level((enum log_level)w.cfg.log_level);
+    TRY(media_decoder_open(&w.decoder)); /* CAREFUL: before there are threads and a model */
     TRY(begin_signals(&w));
     TRY(open_pipeline(&w));
     if (w.cfg.plan[0])

@@ -20,4 +20,9 @@
 #define LIMIT_IMAGE_BYTES ((size_t)64 << 20)
 #define LIMIT_IMAGE_PIXELS ((size_t)40 << 20)
 
+/* Reading one image: memory beside its input and its 8-bit pixels, for 40 Mpx of 16-bit RGBA or the
+ * coefficients of a progressive JPEG, twice; and seconds. Either takes a twentieth of this. */
+#define LIMIT_DECODE_BYTES ((size_t)1 << 30)
+#define LIMIT_DECODE_S 30
+
 #endif

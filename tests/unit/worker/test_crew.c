@@ -36,14 +36,16 @@ struct said {
 /* The world. */
 struct world {
     struct crew crew;
+    struct media_decoder decoder;
     struct pipeline pipeline;
     pthread_mutex_t lock;
     pthread_cond_t change;
     struct said said[64];
     int count;
-    int broken;          /* times that the device was said to be broken */
-    int may_break;       /* times that it should be said */
-    const char *stop_at; /* cancel the lease when this stage is reported; NULL: never */
+    int broken;                 /* times that the device was said to be broken */
+    int may_break;              /* times that it should be said */
+    const struct rlimit *files; /* limit of file sizes from the start of compute; NULL: none */
+    const char *stop_at;        /* cancel the lease when this stage is reported; NULL: never */
 };
 
 /* Under the lock. */
@@ -62,6 +64,7 @@ static void on_start(void *self, const struct lease *lease)
 
     pthread_mutex_lock(&w->lock);
     about(w, lease)->starts++;
+    EXPECT(!w->files || setrlimit(RLIMIT_FSIZE, w->files) == 0);
     pthread_mutex_unlock(&w->lock);
 }
 
@@ -148,6 +151,7 @@ static void open_world(struct world *w, bool dump)
     };
     struct crew_config config = {
         .pipeline = &w->pipeline,
+        .decoder = &w->decoder,
         .fetch = { .input_root = test_tmpdir() },
         .result = { .work_dir = in_tmp("work", work),
                     .maker = { "tiny-a", "hash", "cpu", "build" } },
@@ -161,6 +165,7 @@ static void open_world(struct world *w, bool dump)
     EXPECT_OK(url_from_path(in_tmp("out", dir), url, sizeof(url)));
     config.result.blob.url = url;
     EXPECT_OK(file_make_dirs(work));
+    EXPECT_OK(media_decoder_open(&w->decoder));
     EXPECT_OK(pipeline_open(&w->pipeline, &pipeline));
     EXPECT_OK(crew_open(&w->crew, &config));
 }
@@ -169,6 +174,7 @@ static void close_world(struct world *w)
 {
     crew_close(&w->crew);
     pipeline_close(&w->pipeline);
+    media_decoder_close(&w->decoder);
     EXPECT_INT(w->broken, w->may_break);
 }
 
@@ -503,9 +509,10 @@ TEST(crew_names_the_full_disk_and_recovers)
 
     EXPECT(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
     open_world(&w, false);
-    EXPECT(setrlimit(RLIMIT_FSIZE, &full) == 0);
+    w.files = &full;
     lease = take(&w, &spec, job_a, 1);
     said = wait_for(&w, &lease);
+    w.files = NULL;
     EXPECT(setrlimit(RLIMIT_FSIZE, &fine) == 0);
     printf("%s\n", said.sentence);
     EXPECT(said.end == END_FAILED);
