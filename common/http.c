@@ -1,6 +1,8 @@
-/* One easy handle per client, reset before each request; its connections and name cache stay. One
- * request is a loop of tries; one try is a loop of redirects, which are followed here and not by
- * libcurl, so that each target is parsed by url.c and checked like the first.
+/* One multi handle per client, which keeps connections and names, and a slot with an easy handle for
+ * each request under way. A request is a sequence of tries, a try a sequence of redirects, which
+ * are followed here and not by libcurl, so that each target is parsed by url.c and checked like
+ * the first. http_wait is the only loop: it begins the tries whose time has come, lets libcurl work,
+ * and settles what has ended.
  *
  * The guard sits in the function that makes the socket: there the address is known that will
  * really be connected to, so neither a second answer of the name server nor an odd spelling gets
@@ -35,25 +37,35 @@
  * allows 15 minutes, Swift 5. */
 #define SKEW_MIN_MS ((int64_t)240000)
 
-struct http_state {
-    CURL *curl;
-    struct sigv4_cache *signing; /* in secret memory */
-    int64_t skew_ms;             /* of the servers' clock, ahead of ours; of signed requests */
-    struct http_config config;   /* defaults filled in; ca_file points to ca_file below */
-    char ca_file[FILE_PATH_BYTES];
-};
+/* Looks at cancel flags are this far apart at most. */
+#define LOOK_MS 50
+/* Smaller bodies are sent without asking first whether they are welcome. */
+#define EXPECT_MIN_BYTES ((uint64_t)16 << 20)
+/* What a retry takes from the budget; a good answer gives 1 back. */
+#define RETRY_COST 10
+#define KEPT_BYTES ((size_t)4 << 10)
 
-/* One try, as libcurl's callbacks see it. */
+/* Where a request is. */
+enum phase { FREE = 0, PAUSED, RUNNING, ENDED };
+
+/* One request, as libcurl's callbacks see it. */
 struct exchange {
     struct http_state *h;
-    const struct http_request *q;
-    struct http_response *r;
+    CURL *curl;
+    enum phase phase;
+    struct http_call *call;
+    const struct http_request *q; /* of call */
+    struct http_response *r;      /* of call */
+    struct curl_slist *headers;   /* of the transfer */
+    char url[URL_ROOM];           /* of the transfer */
+    int hops;                     /* redirects of this try */
     uint64_t sent_bytes;
     int64_t deadline_ms;
+    int64_t resume_ms;  /* when PAUSED ends */
     bool is_refused;    /* the guard said no */
     bool is_too_large;  /* the answer is over response_bytes_max */
     bool has_hung_up;   /* enough of an error's body was read */
-    status local;       /* a failure of our own: disk, memory */
+    status local;       /* a failure of our own: disk, memory; its sentence is in why */
     char why[WHY_ROOM]; /* what went wrong, for the sentence */
     bool may_retry;
     int64_t retry_after_ms;
@@ -62,10 +74,21 @@ struct exchange {
     struct sigv4_signed proof;
 };
 
+struct http_state {
+    CURLM *multi;
+    struct exchange *slots[HTTP_FLIGHT_MAX]; /* made when first needed */
+    struct sigv4_cache *signing;             /* in secret memory */
+    int64_t skew_ms;           /* of the servers' clock, ahead of ours; of signed requests */
+    int budget;                /* retries left, times RETRY_COST */
+    struct http_config config; /* defaults filled in; ca_file points to ca_file below */
+    char ca_file[FILE_PATH_BYTES];
+};
+
 static const char *method_name(enum http_method method)
 {
     static const char *const names[] = {
-        [HTTP_NONE] = "?", [HTTP_GET] = "GET", [HTTP_HEAD] = "HEAD", [HTTP_PUT] = "PUT"
+        [HTTP_NONE] = "?",  [HTTP_GET] = "GET",   [HTTP_HEAD] = "HEAD",
+        [HTTP_PUT] = "PUT", [HTTP_POST] = "POST", [HTTP_DELETE] = "DELETE",
     };
 
     return names[method];
@@ -89,8 +112,17 @@ static long code_of(const struct exchange *x)
 {
     long code = 0;
 
-    curl_easy_getinfo(x->h->curl, CURLINFO_RESPONSE_CODE, &code);
+    curl_easy_getinfo(x->curl, CURLINFO_RESPONSE_CODE, &code);
     return code;
+}
+
+/* Keep the sentence of a failure of our own before another request's comes. */
+static status keep_local(struct exchange *x, status st)
+{
+    x->local = st;
+    if (st != OK)
+        snprintf(x->why, WHY_ROOM, "%s", status_message());
+    return st;
 }
 
 static status write_fd(int fd, const char *bytes, size_t len, uint64_t offset)
@@ -116,7 +148,7 @@ static size_t on_small_body(struct exchange *x, const char *bytes, size_t len)
     struct buf *b = &x->r->body;
     size_t kept = b->len < ERROR_KEPT_BYTES ? ERROR_KEPT_BYTES - b->len : 0;
 
-    x->local = buf_append(b, bytes, kept < len ? kept : len);
+    keep_local(x, buf_append(b, bytes, kept < len ? kept : len));
     x->r->body_bytes += len;
     x->has_hung_up = x->r->body_bytes > ERROR_READ_BYTES;
     return x->local == OK && !x->has_hung_up ? len : 0;
@@ -134,35 +166,74 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *self)
     if (x->is_too_large)
         return 0;
     if (x->q->response_fd > 0)
-        x->local = write_fd(x->q->response_fd, bytes, len, at);
+        keep_local(x, write_fd(x->q->response_fd, bytes, len, at));
     else
-        x->local = buf_append(&x->r->body, bytes, len);
+        keep_local(x, buf_append(&x->r->body, bytes, len));
     x->r->body_bytes += len;
     return x->local == OK ? len : 0;
+}
+
+/* The value of a header line called name, which ends with ":"; NULL when it is another. */
+static const char *value_of(const char *line, size_t len, const char *name, size_t *value_len)
+{
+    size_t name_len = strlen(name);
+
+    if (len < name_len || strncasecmp(line, name, name_len) != 0)
+        return NULL;
+    line += name_len;
+    len -= name_len;
+    for (; len && strchr(" \t", *line); len--)
+        line++;
+    for (; len && strchr(" \t\r\n", line[len - 1]); len--)
+        continue;
+    *value_len = len;
+    return line;
+}
+
+/* Keep a header that was asked for. */
+static void keep_header(struct exchange *x, const char *line, size_t len)
+{
+    const char *colon = memchr(line, ':', len);
+    size_t name_len = colon ? (size_t)(colon - line) : 0, value_len;
+    struct buf *b = &x->r->kept;
+    char name[128];
+    const char *value;
+
+    if (name_len == 0 || name_len + 2 > sizeof(name) || b->len + len + 2 > KEPT_BYTES)
+        return;
+    for (size_t i = 0; i < name_len; i++)
+        name[i] = line[i] >= 'A' && line[i] <= 'Z' ? (char)(line[i] - 'A' + 'a') : line[i];
+    memcpy(name + name_len, ":", 2);
+    value = value_of(line, len, name, &value_len);
+    keep_local(x, buf_printf(b, "%s %.*s\n", name, (int)value_len, value));
 }
 
 static size_t on_header(char *line, size_t size, size_t count, void *self)
 {
     struct exchange *x = self;
-    size_t len = size * count;
-    size_t used = 0;
+    size_t len = size * count, value_len, used = 0;
+    const char *prefix = x->q->keep_headers;
+    const char *value = value_of(line, len, "ETag:", &value_len);
+    char text[64];
 
-    if (len > 5 && strncasecmp(line, "ETag:", 5) == 0) {
-        for (size_t i = 5; i < len && used + 1 < sizeof(x->r->etag); i++) {
-            if (!strchr("\" \r\n\t", line[i]))
-                x->r->etag[used++] = line[i];
+    if (value) {
+        for (size_t i = 0; i < value_len && used + 1 < sizeof(x->r->etag); i++) {
+            if (value[i] != '"')
+                x->r->etag[used++] = value[i];
         }
         x->r->etag[used] = '\0';
     }
-    if (len > 5 && len < 64 && strncasecmp(line, "Date:", 5) == 0) {
-        char text[64];
+    value = value_of(line, len, "Date:", &value_len);
+    if (value && value_len < sizeof(text)) {
         time_t seconds;
 
-        snprintf(text, sizeof(text), "%.*s", (int)len - 5, line + 5);
+        snprintf(text, sizeof(text), "%.*s", (int)value_len, value);
         seconds = curl_getdate(text, NULL);
         x->date_ms = seconds > 0 ? 1000 * (int64_t)seconds : 0;
     }
-    return len;
+    if (prefix && len > strlen(prefix) && strncasecmp(line, prefix, strlen(prefix)) == 0)
+        keep_header(x, line, len);
+    return x->local == OK ? len : 0;
 }
 
 static size_t on_send(char *dst, size_t size, size_t count, void *self)
@@ -175,10 +246,10 @@ static size_t on_send(char *dst, size_t size, size_t count, void *self)
     if (x->q->body)
         memcpy(dst, (const char *)x->q->body + x->sent_bytes, len);
     else if (len)
-        got = pread(x->q->body_fd, dst, len, (off_t)x->sent_bytes);
+        got = pread(x->q->body_fd, dst, len, (off_t)(x->q->body_offset + x->sent_bytes));
     if (got < 0 || (len && got == 0)) {
-        x->local = got < 0 ? file_errno(errno, "the file being uploaded")
-                           : FAIL(ERR_IO, "the file being uploaded is shorter than it was");
+        keep_local(x, got < 0 ? file_errno(errno, "the file being uploaded")
+                              : FAIL(ERR_IO, "the file being uploaded is shorter than it was"));
         return CURL_READFUNC_ABORT;
     }
     x->sent_bytes += (uint64_t)got;
@@ -236,10 +307,10 @@ status http_open(struct http *h, const struct http_config *c)
     pthread_once(&once, init_once);
     s = calloc(1, sizeof(*s));
     if (s) {
-        s->curl = curl_easy_init();
+        s->multi = curl_multi_init();
         s->signing = secret_alloc(sizeof(*s->signing));
     }
-    if (!s || !s->curl || !s->signing) {
+    if (!s || !s->multi || !s->signing) {
         http_close(&(struct http){ s });
         return FAIL(ERR_NOMEM, "no memory for an HTTP client");
     }
@@ -251,23 +322,42 @@ status http_open(struct http *h, const struct http_config *c)
     s->config.tries_max = or_default(c->tries_max, 5);
     s->config.backoff_ms = or_default(c->backoff_ms, 250);
     s->config.backoff_max_ms = or_default(c->backoff_max_ms, 10000);
+    s->config.retries_max = or_default(c->retries_max, 100);
+    s->budget = RETRY_COST * s->config.retries_max;
     h->state = s;
     return OK;
 }
 
+/* Take a transfer away from libcurl. */
+static void detach(struct exchange *x)
+{
+    if (x->phase == RUNNING)
+        curl_multi_remove_handle(x->h->multi, x->curl);
+    curl_slist_free_all(x->headers);
+    x->headers = NULL;
+}
+
 void http_close(struct http *h)
 {
-    if (!h->state)
+    struct http_state *s = h->state;
+
+    if (!s)
         return;
-    curl_easy_cleanup(h->state->curl);
-    secret_free(h->state->signing, sizeof(*h->state->signing));
-    free(h->state);
+    for (int i = 0; i < HTTP_FLIGHT_MAX && s->slots[i]; i++) {
+        detach(s->slots[i]);
+        curl_easy_cleanup(s->slots[i]->curl);
+        free(s->slots[i]);
+    }
+    curl_multi_cleanup(s->multi);
+    secret_free(s->signing, sizeof(*s->signing));
+    free(s);
     h->state = NULL;
 }
 
 void http_response_free(struct http_response *r)
 {
     buf_free(&r->body);
+    buf_free(&r->kept);
 }
 
 /* --- one try -------------------------------------------------------------------------------- */
@@ -275,7 +365,7 @@ void http_response_free(struct http_response *r)
 /* Options that are the same for every request of this client. */
 static CURLcode set_policy(struct exchange *x)
 {
-    CURL *curl = x->h->curl;
+    CURL *curl = x->curl;
     const struct http_config *c = &x->h->config;
     int64_t left_ms = x->deadline_ms - clock_mono_ms();
     const char *protocols = c->https_only ? "https" : "http,https";
@@ -306,13 +396,14 @@ static CURLcode set_policy(struct exchange *x)
 }
 
 /* Options of this request. */
-static CURLcode set_request(struct exchange *x, const char *url, struct curl_slist *headers)
+static CURLcode set_request(struct exchange *x, const char *url)
 {
-    CURL *curl = x->h->curl;
+    CURL *curl = x->curl;
     const struct http_request *q = x->q;
     CURLcode code = curl_easy_setopt(curl, CURLOPT_URL, url);
 
-    code |= curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    code |= curl_easy_setopt(curl, CURLOPT_HTTPHEADER, x->headers);
+    code |= curl_easy_setopt(curl, CURLOPT_PRIVATE, x);
     code |= curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
     code |= curl_easy_setopt(curl, CURLOPT_WRITEDATA, x);
     code |= curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
@@ -325,8 +416,12 @@ static CURLcode set_request(struct exchange *x, const char *url, struct curl_sli
 
         code |= curl_easy_setopt(curl, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)max);
     }
-    if (q->method == HTTP_PUT) {
+    if (q->method == HTTP_DELETE)
+        code |= curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, "DELETE");
+    if (q->method == HTTP_PUT || q->method == HTTP_POST) {
         code |= curl_easy_setopt(curl, CURLOPT_UPLOAD, 1L);
+        if (q->method == HTTP_POST)
+            code |= curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, "POST");
         code |= curl_easy_setopt(curl, CURLOPT_INFILESIZE_LARGE, (curl_off_t)q->body_bytes);
         code |= curl_easy_setopt(curl, CURLOPT_READFUNCTION, on_send);
         code |= curl_easy_setopt(curl, CURLOPT_READDATA, x);
@@ -363,10 +458,14 @@ static bool add_header_value(struct curl_slist **list, const char *name, const c
     return add_header(list, line);
 }
 
-static bool make_headers(struct curl_slist **list, const struct exchange *x)
+static bool make_headers(struct exchange *x)
 {
     const struct http_request *q = x->q;
+    struct curl_slist **list = &x->headers;
     bool is_ok = true;
+
+    if (q->body_bytes < EXPECT_MIN_BYTES)
+        is_ok = (*list = curl_slist_append(NULL, "Expect:")) != NULL;
 
     for (int i = 0; i < HTTP_HEADERS_MAX && q->headers[i]; i++)
         is_ok = is_ok && add_header(list, q->headers[i]);
@@ -450,45 +549,60 @@ static bool is_passing(int code)
     return code == 408 || code == 429 || code == 500 || code == 502 || code == 503 || code == 504;
 }
 
-/* One request to one URL. OK: an answer came; its code is in x->r. */
-static status transfer(struct exchange *x, const char *url)
+static void settle(struct exchange *x, status st);
+
+/* Begin one request to x->url. */
+static void begin_transfer(struct exchange *x)
 {
-    struct curl_slist *headers = NULL;
-    curl_off_t value = 0;
+    const char *url = x->url;
     CURLcode code = CURLE_OUT_OF_MEMORY;
-    status st = OK;
 
     buf_reset(&x->r->body);
+    buf_reset(&x->r->kept);
     x->r->body.max_bytes =
         x->q->response_bytes_max > ERROR_READ_BYTES ? x->q->response_bytes_max : ERROR_READ_BYTES;
-    x->r->body_bytes = 0;
+    x->r->body_bytes = x->sent_bytes = 0;
     x->r->code = 0;
     x->r->etag[0] = '\0';
-    x->sent_bytes = 0;
-    x->date_ms = 0;
+    x->is_refused = x->is_too_large = x->has_hung_up = x->may_retry = false;
+    x->retry_after_ms = x->date_ms = 0;
     if (x->q->sign) {
-        x->may_retry = false;
-        x->local = make_proof(x, url);
-        if (x->local != OK)
-            return x->local;
+        if (keep_local(x, make_proof(x, url)) != OK) {
+            settle(x, x->local);
+            return;
+        }
         url = x->proof.url;
     }
-    if (make_headers(&headers, x))
+    if (make_headers(x))
         code = set_policy(x);
     if (code == CURLE_OK)
-        code = set_request(x, url, headers);
-    if (code == CURLE_OK)
-        code = curl_easy_perform(x->h->curl);
-    curl_slist_free_all(headers);
+        code = set_request(x, url);
+    if (code == CURLE_OK && curl_multi_add_handle(x->h->multi, x->curl) != CURLM_OK)
+        code = CURLE_OUT_OF_MEMORY;
+    if (code == CURLE_OK) {
+        x->phase = RUNNING;
+        return;
+    }
+    detach(x);
+    settle(x, judge_transfer(x, code));
+}
+
+/* A transfer has ended. */
+static void end_transfer(struct exchange *x, CURLcode code)
+{
+    curl_off_t value = 0;
+    status st = OK;
+
     x->r->code = (int)code_of(x);
     if (code != CURLE_OK && !(code == CURLE_WRITE_ERROR && x->has_hung_up))
         st = judge_transfer(x, code);
     if (st == OK && x->q->method == HTTP_HEAD &&
-        curl_easy_getinfo(x->h->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &value) == CURLE_OK)
+        curl_easy_getinfo(x->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &value) == CURLE_OK)
         x->r->body_bytes = value > 0 ? (uint64_t)value : 0;
-    if (curl_easy_getinfo(x->h->curl, CURLINFO_RETRY_AFTER, &value) == CURLE_OK && value > 0)
+    if (curl_easy_getinfo(x->curl, CURLINFO_RETRY_AFTER, &value) == CURLE_OK && value > 0)
         x->retry_after_ms = value < 3600 ? 1000 * (int64_t)value : 3600000;
-    return st;
+    detach(x);
+    settle(x, st);
 }
 
 /* May a GET that was sent to from go on to the address to? */
@@ -510,37 +624,33 @@ static status check_redirect(struct exchange *x, const struct url *from, const c
     return OK;
 }
 
-/* One try: the request and its redirects. */
-static status try_once(struct exchange *x)
+static bool is_redirected(const struct exchange *x)
 {
-    char url[URL_ROOM];
+    int code = x->r->code;
+
+    return x->q->follow_redirects && code >= 301 && code <= 308 && (code <= 303 || code >= 307);
+}
+
+/* Go where the answer points. Errors: ERR_BADARG when that is not allowed. */
+static status follow(struct exchange *x)
+{
     struct url u;
-    char *to;
+    char *to = NULL;
     status st;
 
-    snprintf(url, sizeof(url), "%s", x->q->url);
-    for (int hops = 0;; hops++) {
-        x->is_refused = false;
-        x->retry_after_ms = 0;
-        st = transfer(x, url);
-        if (st != OK || !x->q->follow_redirects)
-            return st;
-        if (x->r->code < 301 || x->r->code > 308 || (x->r->code > 303 && x->r->code < 307))
-            return OK;
-        if (hops == HTTP_REDIRECTS_MAX) {
-            snprintf(x->why, WHY_ROOM, "more than %d redirects", HTTP_REDIRECTS_MAX);
-            x->may_retry = false;
-            return ERR_BADARG;
-        }
-        to = NULL;
-        curl_easy_getinfo(x->h->curl, CURLINFO_REDIRECT_URL, &to);
-        st = url_parse(&u, url);
-        if (st == OK)
-            st = check_redirect(x, &u, to);
-        if (st != OK)
-            return st;
-        snprintf(url, sizeof(url), "%s", to);
+    if (x->hops++ == HTTP_REDIRECTS_MAX) {
+        snprintf(x->why, WHY_ROOM, "more than %d redirects", HTTP_REDIRECTS_MAX);
+        return ERR_BADARG;
     }
+    curl_easy_getinfo(x->curl, CURLINFO_REDIRECT_URL, &to);
+    st = url_parse(&u, x->url);
+    if (st == OK)
+        st = check_redirect(x, &u, to);
+    if (st != OK)
+        return st;
+    snprintf(x->url, sizeof(x->url), "%s", to);
+    begin_transfer(x);
+    return OK;
 }
 
 /* Was a signed request refused because our clock is wrong? Then that is corrected. */
@@ -573,6 +683,82 @@ static int64_t backoff_ms(const struct http_config *c, int tries)
     return dice % (bound_ms + 1);
 }
 
+static void begin_try(struct exchange *x)
+{
+    x->r->tries++;
+    x->hops = 0;
+    x->local = OK;
+    snprintf(x->url, sizeof(x->url), "%s", x->q->url);
+    if (is_cancelled(x))
+        settle(x, judge_transfer(x, CURLE_ABORTED_BY_CALLBACK));
+    else
+        begin_transfer(x);
+}
+
+static void finish(struct exchange *x, status st)
+{
+    struct http_call *c = x->call;
+    char shown[SHOWN_ROOM];
+
+    x->phase = ENDED;
+    c->st = st;
+    if (st == OK && x->r->code / 100 == 2 && x->h->budget < RETRY_COST * x->h->config.retries_max)
+        x->h->budget++;
+    if (st != OK && x->local != OK)
+        snprintf(c->sentence, sizeof(c->sentence), "%s", x->why);
+    else if (st != OK)
+        snprintf(c->sentence, sizeof(c->sentence), "%s: %s (%d %s)",
+                 url_for_people(x->q->url, shown, sizeof(shown)), x->why, x->r->tries,
+                 x->r->tries == 1 ? "try" : "tries");
+}
+
+/* Is there another try? Then its time is set. */
+static bool pause_for_retry(struct exchange *x)
+{
+    struct http_state *h = x->h;
+    int64_t now_ms = clock_mono_ms();
+    int64_t pause_ms;
+
+    if (!x->may_retry || x->r->tries >= h->config.tries_max)
+        return false;
+    pause_ms = x->retry_after_ms ? x->retry_after_ms : backoff_ms(&h->config, x->r->tries);
+    if (now_ms + pause_ms >= x->deadline_ms)
+        return false;
+    if (h->budget < RETRY_COST) {
+        size_t len = strlen(x->why);
+
+        snprintf(x->why + len, WHY_ROOM - len, "; too many failures lately to try again");
+        return false;
+    }
+    h->budget -= RETRY_COST;
+    x->resume_ms = now_ms + pause_ms;
+    x->phase = PAUSED;
+    return true;
+}
+
+/* What comes after a transfer that ended with st: a redirect, another try, the end. */
+static void settle(struct exchange *x, status st)
+{
+    if (st == OK && is_redirected(x)) {
+        st = follow(x);
+        if (st == OK)
+            return;
+    }
+    if (st == OK && correct_clock(x)) {
+        begin_transfer(x);
+        return;
+    }
+    if (st == OK && is_passing(x->r->code)) {
+        snprintf(x->why, WHY_ROOM, "answered %d", x->r->code);
+        x->may_retry = true;
+        st = ERR_UNAVAILABLE;
+    }
+    if (st == OK || !pause_for_retry(x))
+        finish(x, st);
+}
+
+/* --- the loop ------------------------------------------------------------------------------- */
+
 static status check_request(const struct http_state *s, const struct http_request *q)
 {
     struct url u;
@@ -588,43 +774,140 @@ static status check_request(const struct http_state *s, const struct http_reques
     return OK;
 }
 
+/* A free slot. Errors: ERR_NOMEM. */
+static status take_slot(struct http_state *s, struct exchange **x)
+{
+    int i = 0;
+
+    while (i < HTTP_FLIGHT_MAX && s->slots[i] && s->slots[i]->phase != FREE)
+        i++;
+    CHECK(i < HTTP_FLIGHT_MAX);
+    if (!s->slots[i]) {
+        struct exchange *made = calloc(1, sizeof(*made));
+
+        if (made)
+            made->curl = curl_easy_init();
+        if (!made || !made->curl) {
+            free(made);
+            return FAIL(ERR_NOMEM, "no memory for an HTTP request");
+        }
+        made->h = s;
+        s->slots[i] = made;
+    }
+    *x = s->slots[i];
+    return OK;
+}
+
+status http_start(struct http *h, struct http_call *c)
+{
+    struct exchange *x = NULL;
+    status st = take_slot(h->state, &x);
+
+    if (st != OK)
+        return st;
+    x->call = c;
+    x->q = &c->q;
+    x->r = &c->r;
+    x->r->tries = 0;
+    x->is_clock_correct = false;
+    x->local = OK;
+    x->may_retry = false;
+    x->deadline_ms = clock_mono_ms() + or_default(c->q.timeout_ms, TIMEOUT_MS_DEFAULT);
+    st = keep_local(x, check_request(h->state, &c->q));
+    if (st != OK) {
+        finish(x, st);
+        return OK;
+    }
+    x->phase = PAUSED;
+    x->resume_ms = 0;
+    return OK;
+}
+
+/* Begin tries whose time has come, end what is cancelled. How long until the next look? */
+static int64_t look(struct http_state *s)
+{
+    int64_t now_ms = clock_mono_ms(), wait_ms = 1000;
+
+    for (int i = 0; i < HTTP_FLIGHT_MAX && s->slots[i]; i++) {
+        struct exchange *x = s->slots[i];
+
+        if (x->phase == RUNNING && is_cancelled(x)) {
+            detach(x);
+            settle(x, judge_transfer(x, CURLE_ABORTED_BY_CALLBACK));
+        } else if (x->phase == PAUSED && (x->resume_ms <= now_ms || is_cancelled(x))) {
+            begin_try(x);
+        }
+        if (x->phase == PAUSED && x->resume_ms - now_ms < wait_ms)
+            wait_ms = x->resume_ms > now_ms ? x->resume_ms - now_ms : 0;
+        if ((x->phase == PAUSED || x->phase == RUNNING) && x->q->cancel && wait_ms > LOOK_MS)
+            wait_ms = LOOK_MS;
+    }
+    return wait_ms;
+}
+
+/* Let libcurl work, and settle what it has ended. */
+static void work(struct http_state *s)
+{
+    CURLMsg *m;
+    int count;
+
+    CHECK(curl_multi_perform(s->multi, &count) == CURLM_OK);
+    while ((m = curl_multi_info_read(s->multi, &count))) {
+        char *self = NULL;
+        CURLcode code = m->data.result;
+
+        curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &self);
+        end_transfer((struct exchange *)(void *)self, code);
+    }
+}
+
+/* One that has ended, or NULL; *busy: is any under way? */
+static struct exchange *ended(struct http_state *s, bool *busy)
+{
+    struct exchange *found = NULL;
+
+    *busy = false;
+    for (int i = 0; i < HTTP_FLIGHT_MAX && s->slots[i]; i++) {
+        if (s->slots[i]->phase == ENDED)
+            found = s->slots[i];
+        *busy = *busy || s->slots[i]->phase != FREE;
+    }
+    return found;
+}
+
+struct http_call *http_wait(struct http *h)
+{
+    struct http_state *s = h->state;
+    bool busy = true;
+
+    for (;;) {
+        int64_t wait_ms = look(s);
+        struct exchange *x;
+
+        work(s);
+        x = ended(s, &busy);
+        if (x) {
+            x->phase = FREE;
+            return x->call;
+        }
+        if (!busy)
+            return NULL;
+        CHECK(curl_multi_poll(s->multi, NULL, 0, (int)wait_ms, NULL) == CURLM_OK);
+    }
+}
+
 status http_do(struct http *h, const struct http_request *q, struct http_response *r)
 {
-    struct exchange x = { .h = h->state, .q = q, .r = r };
-    char shown[SHOWN_ROOM];
-    status st = check_request(h->state, q);
+    struct http_call c = { .q = *q, .r = *r };
+    struct http_call *back;
+    status st = http_start(h, &c);
 
-    x.deadline_ms = clock_mono_ms() + or_default(q->timeout_ms, TIMEOUT_MS_DEFAULT);
-    r->tries = 0;
-    while (st == OK) {
-        int64_t pause_ms;
-
-        x.local = OK;
-        x.is_too_large = x.has_hung_up = false;
-        r->tries++;
-        st = is_cancelled(&x) ? judge_transfer(&x, CURLE_ABORTED_BY_CALLBACK) : try_once(&x);
-        if (st == OK && correct_clock(&x))
-            continue;
-        if (st == OK && !is_passing(r->code))
-            return OK;
-        if (st == OK) {
-            snprintf(x.why, WHY_ROOM, "answered %d", r->code);
-            x.may_retry = true;
-            st = ERR_UNAVAILABLE;
-        }
-        pause_ms = x.retry_after_ms ? x.retry_after_ms : backoff_ms(&h->state->config, r->tries);
-        if (x.may_retry && r->tries < h->state->config.tries_max &&
-            clock_mono_ms() + pause_ms < x.deadline_ms) {
-            (void)clock_wait_for(is_cancelled, &x, (int)pause_ms);
-            st = OK;
-            continue;
-        }
-        if (x.local != OK)
-            return x.local; /* its sentence is written */
-        return FAIL(st, "%s: %s (%d %s)", url_for_people(q->url, shown, sizeof(shown)), x.why,
-                    r->tries, r->tries == 1 ? "try" : "tries");
-    }
-    return st;
+    if (st != OK)
+        return st;
+    back = http_wait(h);
+    CHECK(back == &c);
+    *r = c.r;
+    return c.st == OK ? OK : FAIL(c.st, "%s", c.sentence);
 }
 
 /* --- answers -------------------------------------------------------------------------------- */

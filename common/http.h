@@ -4,6 +4,7 @@
  *
  * A client keeps its connections between requests. It never uses a proxy, cookies, netrc or an
  * environment variable. TLS certificates are always verified.
+ * Up to HTTP_FLIGHT_MAX requests may be under way at once (http_start, http_wait).
  * Tried again, with full jitter: 408, 429, 500, 502, 503, 504, failed connects, resets, bodies cut
  * short, stalls. Retry-After is waited for, or ends the call when time does not allow that.
  * Never: other 4xx, 501, refused addresses, certificates that cannot be trusted. But a signed
@@ -24,6 +25,7 @@
 
 #define HTTP_HEADERS_MAX 16
 #define HTTP_REDIRECTS_MAX 3
+#define HTTP_FLIGHT_MAX 16
 
 /* How a client behaves. Strings are borrowed until http_open returns. 0 means the default. */
 struct http_config {
@@ -35,20 +37,23 @@ struct http_config {
     int tries_max;            /* default 5 */
     int backoff_ms;           /* longest first wait; doubles at each try; default 250 */
     int backoff_max_ms;       /* ceiling of a wait; default 10,000 */
+    int retries_max;          /* retry budget; a good answer gives a tenth back; default 100 */
 };
 
 /* What to do. */
-enum http_method { HTTP_NONE = 0, HTTP_GET, HTTP_HEAD, HTTP_PUT };
+enum http_method { HTTP_NONE = 0, HTTP_GET, HTTP_HEAD, HTTP_PUT, HTTP_POST, HTTP_DELETE };
 
 /* One request. Everything is borrowed for the call. */
 struct http_request {
     enum http_method method;
     const char *url;                       /* http:// or https:// */
     const char *headers[HTTP_HEADERS_MAX]; /* "Name: value", NULL-ended when fewer */
-    const void *body;                      /* for PUT: bytes, or NULL to send body_fd */
-    int body_fd;                           /* for PUT: read from offset 0 at each try */
-    uint64_t body_bytes;                   /* size of either */
+    const void *body;                      /* PUT, POST: bytes, or NULL to send body_fd */
+    int body_fd;                           /* PUT, POST: read from body_offset at each try */
+    uint64_t body_offset;                  /* in body_fd */
+    uint64_t body_bytes;                   /* to send, of either */
     const char *body_sha256_hex;           /* for signing; NULL: of no bytes */
+    const char *keep_headers;              /* prefix of the names that r->kept gets; or NULL */
     const struct sigv4_signer *sign;       /* NULL: unsigned */
     bool follow_redirects;                 /* up to HTTP_REDIRECTS_MAX, each checked; GET only */
     size_t response_bytes_max;             /* longer bodies are refused */
@@ -63,7 +68,16 @@ struct http_response {
     struct buf body;     /* of a GET or an error; empty when it went to response_fd */
     uint64_t body_bytes; /* length received; of HEAD: Content-Length */
     char etag[128];      /* without quotes; "" when absent */
+    struct buf kept;     /* "name: value\n" of keep_headers, names in lower case */
     int tries;           /* requests made, redirects not counted */
+};
+
+/* A request under way and what came of it. The caller fills q, and zeroes the rest. */
+struct http_call {
+    struct http_request q;
+    struct http_response r;
+    status st;          /* as http_do's; valid once http_wait gave the call back */
+    char sentence[256]; /* that goes with it */
 };
 
 struct http {
@@ -82,7 +96,15 @@ void http_close(struct http *h);
  * ERR_CANCELLED, ERR_IO and ERR_FULL (response_fd, body_fd), ERR_NOMEM. */
 MUST_USE status http_do(struct http *h, const struct http_request *q, struct http_response *r);
 
-/* Free the body. Accepts a zeroed struct. */
+/* Begin a request. c is borrowed until http_wait returns it; at most HTTP_FLIGHT_MAX are under way.
+ * Errors: ERR_NOMEM; everything else is in the call when it comes back. */
+MUST_USE status http_start(struct http *h, struct http_call *c);
+
+/* Work on the requests under way until one has its end, and return that; NULL when there is none.
+ * With several, the order is that of their ends. */
+struct http_call *http_wait(struct http *h);
+
+/* Free body and kept headers. Accepts a zeroed struct. */
 void http_response_free(struct http_response *r);
 
 /* A status with a sentence for an answer that is not 2xx: what was asked of which URL, the code,
