@@ -1,8 +1,8 @@
-/* One multi handle per client, which keeps connections and names, and a slot with an easy handle for
- * each request under way. A request is a sequence of tries, a try a sequence of redirects, which
- * are followed here and not by libcurl, so that each target is parsed by url.c and checked like
- * the first. http_wait is the only loop: it begins the tries whose time has come, lets libcurl work,
- * and settles what has ended.
+/* One multi handle per client, which keeps connections and names, and a slot with an easy handle
+ * for each request under way. A request is a sequence of tries, a try a sequence of redirects,
+ * which are followed here and not by libcurl, so that each target is parsed by url.c and checked
+ * like the first. http_wait is the only loop: it begins the tries whose time has come, lets libcurl
+ * work, and settles what has ended.
  *
  * The guard sits in the function that makes the socket: there the address is known that will
  * really be connected to, so neither a second answer of the name server nor an odd spelling gets
