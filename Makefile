@@ -139,11 +139,13 @@ LIBTEST     := $(BUILD)/libtest.a
 SRC_check_kern   := $(wildcard tests/kern/*.c)
 SRC_check_golden := $(wildcard tests/golden/*.c)
 SRC_check_e2e    := $(wildcard tests/e2e/*.c)
+SRC_check_sim    := $(filter-out tests/sim/prove_%,$(wildcard tests/sim/*.c))
 SRC_test_tool    := $(wildcard tests/unit/tool/*.c)
 $(foreach l,$(UNIT_LAYERS),$(eval SRC_test_$l := $(wildcard tests/unit/$l/*.c)))
 LINK_check_kern   := op
 LINK_check_golden := worker
 LINK_check_e2e    := common
+LINK_check_sim    := worker
 LINK_test_tool    := base
 LINK_bench_mailbox := base
 $(foreach l,$(UNIT_LAYERS),$(eval LINK_test_$l := $l))
@@ -157,12 +159,12 @@ $(foreach l,$(FUZZ_LAYERS),$(eval LINK_replay_$l := $l)\
   $(eval SRC_replay_$l := tests/fuzz/fuzz.c $(wildcard tests/fuzz/$l/*.c)))
 
 SUITES := $(foreach s,test_tool $(UNIT_LAYERS:%=test_%) $(FUZZ_LAYERS:%=replay_%)\
-            check_kern check_golden check_e2e,$(if $(SRC_$s),$s))
+            check_kern check_golden check_sim check_e2e,$(if $(SRC_$s),$s))
 RUN    := $(filter-out $(WITHOUT),$(SUITES))
 TESTS  := $(RUN:%=$(BUILD)/bin/%) $(if $(SRC_test_tool),$(BUILD)/bin/victim)
 
 .PHONY: all tests demo deps test run-tests lint format check symbols bench clean help install
-.PHONY: fuzz run-fuzz
+.PHONY: fuzz run-fuzz prove prove-sim
 all: $(PROGRAMS)
 tests: $(PROGRAMS) $(TESTS) $(patsubst %,$(BUILD)/bin/%,$(BENCHES) $(MAKERS))
 
@@ -210,7 +212,16 @@ $(BUILD)/bin/$(1): $(call obj,$(2)) $(4) $(call libs_of,$(3)) $(STAMPS)/bin-$(1)
 endef
 $(foreach l,client broker worker,$(if $(wildcard $l/main.c),\
   $(eval $(call binary_rules,$(PROGRAM_$l),$l/main.c,$l))))
-$(foreach s,$(SUITES),$(eval $(call binary_rules,$s,$(SRC_$s),$(LINK_$s),$(LIBTEST))))
+ALSO_check_sim := $(call lib,broker) $(call lib,client)
+$(foreach s,$(SUITES),$(eval $(call binary_rules,$s,$(SRC_$s),$(LINK_$s),$(LIBTEST) $(ALSO_$s))))
+$(BUILD)/bin/check_sim: $(BUILD)/bin/sim_clock.so
+SRC_prove_sim  := $(filter-out tests/sim/test_%,$(wildcard tests/sim/*.c))
+$(eval $(call binary_rules,prove_sim,$(SRC_prove_sim),worker,$(ALSO_check_sim)))
+$(BUILD)/bin/prove_sim: $(BUILD)/bin/sim_clock.so
+# Preloaded into a redis-server, which knows no sanitizer.
+$(BUILD)/bin/%_clock.so: tests/%/preload/clock.c
+	@mkdir -p $(@D); echo "  SO $@"
+	$(Q)$(CC) -std=c11 -O2 -D_GNU_SOURCE $(WARN) -shared -fPIC -o $@ $<
 $(if $(SRC_test_tool),$(eval $(call binary_rules,victim,tests/tool/victim.c,base,$(LIBTEST))))
 fuzz_name  = $(patsubst fuzz_%.c,%,$(notdir $(1)))
 fuzz_layer = $(patsubst tests/fuzz/%/,%,$(dir $(1)))
@@ -276,6 +287,12 @@ FUZZ_NAMES := $(or $(FUZZ),$(foreach f,$(FUZZ_ENTRIES),$(call fuzz_name,$f)))
 run-fuzz: $(FUZZ_NAMES:%=$(BUILD)/bin/fuzz_%)
 	@tests/fuzz/run.sh $(BUILD) $(FUZZ_SECONDS) $(FUZZ_NAMES)
 
+# The long forms of what `make test` does in short.
+PROVE_FAULTS ?= 1000000
+prove: prove-sim
+prove-sim: $(BUILD)/bin/prove_sim
+	@$< --faults $(PROVE_FAULTS)
+
 lint:
 	@ops/setup/deps.sh --check --with-lint
 	@tests/tool/lint.sh
@@ -322,6 +339,7 @@ help:
 #? make lint         layers, headers, names, sizes, formatting
 #? make check        lint and test with warnings as errors
 #? make fuzz         feed damaged input to every parser; needs clang, which it installs
+#? make prove        the long forms of the simulations: a million faults
 #? make bench-NAME   one benchmark of tests/bench (make bench: all); JSON=1 prints JSON lines
 #? make format       clang-format every source file in place
 #? make install      programs, manuals, completions, sample checkpoint and settings below
@@ -336,6 +354,7 @@ help:
 #? WITHOUT='SUITE...'               leave out suites, for instance check_golden
 #? FUZZ_SECONDS=N FUZZ='NAME...'    how long `make fuzz` runs each entry; which ones
 #? PREFIX=DIR DESTDIR=DIR           where `make install` puts things; default /usr/local
+#? PROVE_FAULTS=N                   faults that `make prove` puts into the simulated cluster
 #? V=1                              show commands
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
