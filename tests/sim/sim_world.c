@@ -405,7 +405,7 @@ static void begin(uint64_t seed, const char *mutant, struct sim_result *result)
     for (int j = 0; j < JOBS; j++)
         make_job(j);
     for (int b = 0; b < BROKERS; b++) {
-        char name[16];
+        char name[24];
 
         snprintf(name, sizeof(name), "broker%d", b);
         sim_link_open(&w->brokers[b].link, name);
