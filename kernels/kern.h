@@ -171,20 +171,34 @@ struct kern_copy {
     struct tensor x, y; /* same shape */
 };
 
+/* How operands of the products in convolutions and linear layers are rounded. Sums, attention,
+ * norms and tensors are float either way. */
+enum kern_precision { KERN_PRECISION_F32 = 0, KERN_PRECISION_BF16 };
+
 /* What open() needs. */
 struct kern_config {
     int threads; /* worker threads, the caller included; 0: one per online core */
     int isa;     /* highest instruction set for kern_cpu, enum kern_isa; KERN_ISA_AUTO: the best */
+    enum kern_precision precision; /* of products; only kern_cpu has another than float */
 };
 
-/* Instruction sets kern_cpu can be held to, in rising order. */
-enum kern_isa { KERN_ISA_AUTO = 0, KERN_ISA_PLAIN, KERN_ISA_AVX2, KERN_ISA_AVX512 };
+/* Instruction sets kern_cpu can be held to, in rising order; the last two differ from AVX-512 with
+ * KERN_PRECISION_BF16 only. */
+enum kern_isa {
+    KERN_ISA_AUTO = 0,
+    KERN_ISA_PLAIN,
+    KERN_ISA_AVX2,
+    KERN_ISA_AVX512,
+    KERN_ISA_AVX512_BF16,
+    KERN_ISA_AMX
+};
 
 struct kern_ctx; /* threads, scratch and caches of one table; opaque */
 
 /* One implementation of everything above. */
 struct kern_table {
     const char *name; /* "ref", "cpu" */
+    /* ERR_BADARG: this table or CPU has not got the precision. */
     status (*open)(struct kern_ctx **ctx, const struct kern_config *config);
     void (*close)(struct kern_ctx *ctx); /* accepts NULL */
     status (*conv2d)(struct kern_ctx *ctx, const struct kern_conv2d *a);

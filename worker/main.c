@@ -29,6 +29,7 @@ struct worker_config {
     char device[32];
     int64_t threads;
     int isa;
+    int precision;
     int64_t memory_max_bytes;
     char input_root[FILE_PATH_BYTES];
     bool allow_private_hosts;
@@ -48,7 +49,11 @@ struct worker_config {
 };
 
 /* The order of enum kern_isa. */
-static const char *const isa_names[] = { "auto", "plain", "avx2", "avx512", NULL };
+static const char *const isa_names[] = { "auto",        "plain", "avx2", "avx512",
+                                         "avx512_bf16", "amx",   NULL };
+
+/* The order of enum kern_precision. */
+static const char *const precision_names[] = { "f32", "bf16", NULL };
 
 #define INT(f, min, max, text, unit, help)                                                         \
     CFG_ROW_INT(struct worker_config, f, min, max, text, unit, help)
@@ -64,6 +69,8 @@ static const struct config_row rows[] = {
     TEXT(device, "auto", "cpu, ref (slow and exact), or auto for the best this build has"),
     INT(threads, 0, 1024, "0", "", "compute threads; 0: one per core"),
     CHOICE(isa, "auto", isa_names, "highest instruction set that the cpu device may use"),
+    CHOICE(precision, "f32", precision_names,
+           "what products of the cpu device round to: bf16 is faster, needs AVX512_BF16 or AMX"),
     INT(memory_max_bytes, 0, 1e15, "0", "bytes",
         "memory for weights, activations and frames; 0: three quarters of the machine's"),
     TEXT(input_root, "", "folder that file:// images may lie in; empty: none may"),
@@ -260,7 +267,9 @@ static status open_pipeline(struct worker *w)
     const struct pipeline_config config = {
         .model_dir = cfg->model,
         .device = strcmp(cfg->device, "auto") == 0 ? "cpu" : cfg->device,
-        .kern = { .threads = (int)cfg->threads, .isa = cfg->isa },
+        .kern = { .threads = (int)cfg->threads,
+                  .isa = cfg->isa,
+                  .precision = (enum kern_precision)cfg->precision },
         .memory_max_bytes = (size_t)cfg->memory_max_bytes,
         .is_plan = cfg->plan[0] != '\0',
     };

@@ -15,14 +15,16 @@
 /* Largest task; A's block and the sums together take 0.4 MB of a thread's second-level cache. */
 #define TASK_ROWS 96
 #define TASK_COLUMNS 512
-_Static_assert(TASK_ROWS *(CPU_PITCH + TASK_COLUMNS + 16) <= CPU_WORKER_FLOATS,
+_Static_assert(TASK_ROWS *(CPU_PITCH + TASK_COLUMNS + 16 + CPU_PAIR_PITCH) <= CPU_WORKER_FLOATS,
                "a task fits its scratch");
+_Static_assert(TASK_ROWS % 16 == 0, "rows rounded up to AMX tiles fit the sums");
 
 /* One pass over A with the panels that are packed. */
 struct pass {
     struct cpu_ctx *ctx;
     const struct cpu_gemm *g;
-    float *packed;          /* [panels][k][2 lanes] */
+    float *packed;          /* [panels][words][2 lanes]: floats, or pairs of bf16 */
+    int64_t words;          /* of a column: k, or pairs padded to whole steps */
     int64_t panel0, panels; /* of y */
     int64_t rows_step;      /* rows of a task */
     int64_t panels_step;    /* panels of a task */
@@ -44,14 +46,17 @@ static void pack_half(const struct pass *p, float *scratch, float *dst, int64_t 
     } else {
         weight = g->weight + (count > 0 ? first * g->k : 0);
     }
-    p->ctx->isa->pack(dst, weight, g->k, count, g->k);
+    if (p->ctx->bf16)
+        cpu_bf16_pack((uint32_t *)dst, weight, g->k, count, g->k);
+    else
+        p->ctx->isa->pack(dst, weight, g->k, count, g->k);
 }
 
 static void pack_task(void *arg, int64_t task, int worker)
 {
     const struct pass *p = arg;
     int64_t lanes = p->ctx->isa->lanes, n = p->g->e.n;
-    float *dst = p->packed + task * p->g->k * 2 * lanes, *scratch = cpu_worker(p->ctx, worker);
+    float *dst = p->packed + task * p->words * 2 * lanes, *scratch = cpu_worker(p->ctx, worker);
 
     if (p->g->e.gate) {
         int64_t first = (p->panel0 + task) * lanes;
@@ -80,45 +85,80 @@ static const float *packed_at(const struct pass *p, int64_t first, int64_t panel
     return p->packed + ((first + i) * p->g->k + k0) * 2 * p->ctx->isa->lanes;
 }
 
+/* Block `at` of a task, whose first panel is `first`: sums = or += A W^T. */
+static void block_product(const struct pass *p, float *block, const struct cpu_block *at,
+                          int64_t first, int64_t panels)
+{
+    const struct cpu_gemm *g = p->g;
+    const struct cpu_isa *isa = p->ctx->isa;
+    const int64_t width = 2 * isa->lanes, y_width = g->e.gate ? isa->lanes : width;
+    const bool is_last = at->k0 + at->depth == g->k && g->e.spread_w == 0;
+    const float *y = g->e.y + at->m0 * g->e.n + (p->panel0 + first) * y_width;
+    float *sums = block + TASK_ROWS * CPU_PITCH;
+
+    for (int64_t i = 0; i < panels; i++)
+        isa->tile(&(struct cpu_tile){ .a = block,
+                                      .b = packed_at(p, first, panels, i, at),
+                                      .c = sums + i * width,
+                                      .c_pitch = p->pitch,
+                                      .rows = at->rows,
+                                      .depth = at->depth,
+                                      .is_sum = at->k0 > 0,
+                                      .next_b = packed_at(p, first, panels, i + 1, at),
+                                      .y = is_last ? y + i * y_width : NULL,
+                                      .y_pitch = g->e.n });
+}
+
+/* The same with products of bf16. CAREFUL: k0 is a multiple of 2 * CPU_PAIR_STEP, see
+ * cpu_gemm_run. */
+static void block_product_bf16(const struct pass *p, float *block, const struct cpu_block *at,
+                               int64_t first, int64_t panels)
+{
+    float *sums = block + TASK_ROWS * CPU_PITCH;
+    uint32_t *pairs = (uint32_t *)(sums + TASK_ROWS * (TASK_COLUMNS + 16));
+    const uint32_t *packed = (const uint32_t *)p->packed;
+
+    cpu_bf16_round(pairs, block, at->rows, at->depth);
+    for (int64_t i = 0; i < panels; i++)
+        p->ctx->bf16->tile(&(struct cpu_pair_tile){
+            .a = pairs,
+            .b = packed + ((first + i) * p->words + at->k0 / 2) * CPU_PAIR_PANEL,
+            .c = sums + i * CPU_PAIR_PANEL,
+            .c_pitch = p->pitch,
+            .rows = at->rows,
+            .pairs = cpu_parts(at->depth, 2 * CPU_PAIR_STEP) * CPU_PAIR_STEP,
+            .is_sum = at->k0 > 0 });
+}
+
 static void product_task(void *arg, int64_t task, int worker)
 {
     const struct pass *p = arg;
     const struct cpu_gemm *g = p->g;
-    const struct cpu_isa *isa = p->ctx->isa;
-    int64_t width = 2 * isa->lanes;
+    const struct cpu_bf16 *bf16 = p->ctx->bf16;
     int64_t first = task / p->row_parts * p->panels_step;
     int64_t panels = cpu_min(p->panels - first, p->panels_step);
     struct cpu_block at = { .m0 = task % p->row_parts * p->rows_step };
-    float *block = cpu_worker(p->ctx, worker), *sums = block + TASK_ROWS * CPU_PITCH;
-    const float *y;
-    int64_t y_width;
-    bool is_last;
+    float *block = cpu_worker(p->ctx, worker);
 
-    y_width = g->e.gate ? isa->lanes : width;
-    y = g->e.y + at.m0 * g->e.n + (p->panel0 + first) * y_width;
+    if (bf16 && bf16->begin)
+        bf16->begin();
     at.rows = cpu_min(g->m - at.m0, p->rows_step);
     for (at.k0 = 0; at.k0 < g->k; at.k0 += p->depth) {
         at.depth = cpu_min(g->k - at.k0, p->depth);
-        is_last = at.k0 + at.depth == g->k && g->e.spread_w == 0;
         g->fill(g->source, &at, block);
-        for (int64_t i = 0; i < panels; i++)
-            isa->tile(&(struct cpu_tile){ .a = block,
-                                          .b = packed_at(p, first, panels, i, &at),
-                                          .c = sums + i * width,
-                                          .c_pitch = p->pitch,
-                                          .rows = at.rows,
-                                          .depth = at.depth,
-                                          .is_sum = at.k0 > 0,
-                                          .next_b = packed_at(p, first, panels, i + 1, &at),
-                                          .y = is_last ? y + i * y_width : NULL,
-                                          .y_pitch = g->e.n });
+        if (bf16)
+            block_product_bf16(p, block, &at, first, panels);
+        else
+            block_product(p, block, &at, first, panels);
     }
-    isa->finish(&g->e, &(struct cpu_sums){ .sums = sums,
-                                           .pitch = p->pitch,
-                                           .m0 = at.m0,
-                                           .rows = at.rows,
-                                           .panel0 = p->panel0 + first,
-                                           .panels = panels });
+    if (bf16 && bf16->end)
+        bf16->end();
+    p->ctx->isa->finish(&g->e, &(struct cpu_sums){ .sums = block + TASK_ROWS * CPU_PITCH,
+                                                   .pitch = p->pitch,
+                                                   .m0 = at.m0,
+                                                   .rows = at.rows,
+                                                   .panel0 = p->panel0 + first,
+                                                   .panels = panels });
 }
 
 /* Cut the pass into tasks: large ones, but a few for each thread. */
@@ -142,14 +182,17 @@ static void cut_tasks(struct pass *p)
 status cpu_gemm_run(struct cpu_ctx *ctx, const struct cpu_gemm *g)
 {
     int64_t columns = g->e.gate ? ctx->isa->lanes : 2 * ctx->isa->lanes; /* of y, in a panel */
-    int64_t panel_floats = g->k * 2 * ctx->isa->lanes, total = cpu_parts(g->e.n, columns);
+    const int64_t step = ctx->bf16 ? 2 * CPU_PAIR_STEP : 1; /* blocks of A begin at multiples */
+    int64_t words = ctx->bf16 ? cpu_parts(g->k, step) * CPU_PAIR_STEP : g->k;
+    int64_t panel_floats = words * 2 * ctx->isa->lanes, total = cpu_parts(g->e.n, columns);
     int64_t fits = ctx->shared_n / panel_floats;
-    struct pass p = { .ctx = ctx, .g = g };
+    struct pass p = { .ctx = ctx, .g = g, .words = words };
     status st;
 
     if (fits < 1)
         fits = 1;
     p.depth = cpu_parts(g->k, cpu_parts(g->k, CPU_DEPTH)); /* equal blocks */
+    p.depth = cpu_parts(p.depth, step) * step;
     st = cpu_shared(ctx, cpu_min(fits, total) * panel_floats, &p.packed);
     if (st != OK)
         return st;
@@ -157,7 +200,7 @@ status cpu_gemm_run(struct cpu_ctx *ctx, const struct cpu_gemm *g)
         double weights;
 
         p.panels = cpu_min(total - p.panel0, fits);
-        weights = (double)(p.panels * panel_floats);
+        weights = (double)(p.panels * g->k * 2 * ctx->isa->lanes);
         cut_tasks(&p);
         cpu_run(ctx, weights, p.panels, pack_task, &p);
         cpu_run(ctx, 2 * weights * (double)g->m, p.row_parts * cpu_parts(p.panels, p.panels_step),

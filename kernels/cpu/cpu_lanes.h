@@ -73,40 +73,6 @@ static void lanes_tile(const struct cpu_tile *t)
         tile_rows(t, r, 1);
 }
 
-/* One round of a transpose: in row pairs `step` apart, swap the lanes that belong to the other
- * row. */
-CPU_INLINE void transpose_step(vec *row, const int step)
-{
-    ivec low, high;
-
-    for (int lane = 0; lane < CPU_LANES; lane++) {
-        low[lane] = lane & step ? CPU_LANES + lane - step : lane;
-        high[lane] = lane & step ? CPU_LANES + lane : lane + step;
-    }
-    for (int i = 0; i < CPU_LANES; i++) {
-        vec a = row[i], b;
-
-        if (i & step)
-            continue;
-        b = row[i + step];
-        row[i] = __builtin_shuffle(a, b, low);
-        row[i + step] = __builtin_shuffle(a, b, high);
-    }
-}
-
-/* The square of CPU_LANES rows becomes its transpose. */
-CPU_INLINE void transpose(vec *row)
-{
-    transpose_step(row, 1);
-    transpose_step(row, 2);
-#if CPU_LANES > 4
-    transpose_step(row, 4);
-#endif
-#if CPU_LANES > 8
-    transpose_step(row, 8);
-#endif
-}
-
 /* Squares of weights are loaded along k and stored along the columns. */
 static void lanes_pack(float *dst, const float *src, int64_t src_pitch, int64_t count,
                        int64_t depth)
@@ -117,7 +83,7 @@ static void lanes_pack(float *dst, const float *src, int64_t src_pitch, int64_t 
 
         for (int j = 0; j < CPU_LANES; j++)
             row[j] = j < count ? vec_load_some(src + j * src_pitch + k, columns) : vec_all(0);
-        transpose(row);
+        vec_transpose(row);
         for (int64_t i = 0; i < columns; i++)
             vec_store(dst + (k + i) * PANEL, row[i]);
     }

@@ -2,19 +2,21 @@
 #ifndef ONESTEP_KERNELS_CPU_CPU_PRIV_H
 #define ONESTEP_KERNELS_CPU_CPU_PRIV_H
 
+#include "kernels/cpu/cpu_bf16.h"
 #include "kernels/cpu/cpu_isa.h"
 #include "kernels/cpu/cpu_pool.h"
 #include "kernels/kern_ctx.h"
 
 /* Context of kern_cpu. */
 struct cpu_ctx {
-    struct kern_ctx base;      /* must be first */
-    const struct cpu_isa *isa; /* chosen at open */
-    struct cpu_pool *pool;     /* threads */
-    float *workers;            /* CPU_WORKER_FLOATS for each thread */
-    float *shared;             /* one block for all threads, see cpu_shared */
-    int64_t shared_n;          /* floats in shared */
-    float *affine;             /* CPU_AFFINE_FLOATS: of the norm in front of a convolution */
+    struct kern_ctx base;        /* must be first */
+    const struct cpu_isa *isa;   /* chosen at open */
+    const struct cpu_bf16 *bf16; /* products of bf16, or NULL: of float */
+    struct cpu_pool *pool;       /* threads */
+    float *workers;              /* CPU_WORKER_FLOATS for each thread */
+    float *shared;               /* one block for all threads, see cpu_shared */
+    int64_t shared_n;            /* floats in shared */
+    float *affine;               /* CPU_AFFINE_FLOATS: of the norm in front of a convolution */
 };
 
 /* Scratch of one thread: 1.5 MiB holds a block of each operand of a matrix product (0.4 MiB) and

@@ -16,7 +16,7 @@ static const struct cpu_isa *isa_choose(int limit)
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
 
     if (limit == KERN_ISA_AUTO)
-        limit = KERN_ISA_AVX512;
+        limit = KERN_ISA_AMX;
     if (has_avx512 && has_avx2 && limit >= KERN_ISA_AVX512)
         return &cpu_avx512;
     if (has_avx2 && limit >= KERN_ISA_AVX2)
@@ -25,6 +25,32 @@ static const struct cpu_isa *isa_choose(int limit)
     (void)limit;
 #endif
     return &cpu_plain;
+}
+
+/* *bf16 = the best set for products of that precision; NULL for float. */
+static status bf16_choose(const struct kern_config *config, const struct cpu_isa *isa,
+                          const struct cpu_bf16 **bf16)
+{
+    *bf16 = NULL;
+    if (config->precision == KERN_PRECISION_F32)
+        return OK;
+#if defined(__x86_64__)
+    int limit = config->isa == KERN_ISA_AUTO ? KERN_ISA_AMX : config->isa;
+
+    if (isa == &cpu_avx512 && __builtin_cpu_supports("avx512bf16")) {
+        if (limit >= KERN_ISA_AMX && cpu_amx_allow())
+            *bf16 = &cpu_bf16_amx;
+        else if (limit >= KERN_ISA_AVX512_BF16)
+            *bf16 = &cpu_bf16_avx512;
+    }
+#endif
+    if (*bf16)
+        return OK;
+    return FAIL(
+        ERR_BADARG,
+        "precision bf16 needs a CPU with AVX512_BF16 or AMX, which this one (%s) is not, or "
+        "is not allowed to be by isa; set precision to f32",
+        isa->name);
 }
 
 /* Cores that this process may use. */
@@ -64,6 +90,7 @@ static status cpu_open(struct kern_ctx **ctx, const struct kern_config *config)
     if (!c)
         return FAIL(ERR_NOMEM, "no %zu bytes of memory for a kernel context", sizeof(*c));
     c->isa = isa_choose(config->isa);
+    TRY(bf16_choose(config, c->isa, &c->bf16));
     c->workers = scratch_new(threads * CPU_WORKER_FLOATS);
     c->shared = scratch_new(CPU_SHARED_FLOATS);
     c->shared_n = CPU_SHARED_FLOATS;
@@ -72,8 +99,9 @@ static status cpu_open(struct kern_ctx **ctx, const struct kern_config *config)
         TRY(FAIL(ERR_NOMEM, "no memory for the scratch of %d threads; lower their number",
                  threads));
     TRY(cpu_pool_open(&c->pool, threads));
-    snprintf(c->base.description, sizeof(c->base.description), "cpu, %s, %d thread%s", c->isa->name,
-             threads, threads == 1 ? "" : "s");
+    snprintf(c->base.description, sizeof(c->base.description), "cpu, %s%s, %d thread%s",
+             c->bf16 ? c->bf16->name : c->isa->name, c->bf16 ? ", bf16 products" : "", threads,
+             threads == 1 ? "" : "s");
     *ctx = &c->base;
     return OK;
 out:

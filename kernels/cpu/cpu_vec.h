@@ -159,4 +159,38 @@ CPU_INLINE vec vec_gelu(vec x)
     return vec_max(vec_all(0), x) - a * vec_exp(h - 0.5f * a * a);
 }
 
+/* One round of a transpose: in row pairs `step` apart, swap the lanes that belong to the other
+ * row. */
+CPU_INLINE void vec_transpose_step(vec *row, const int step)
+{
+    ivec low, high;
+
+    for (int lane = 0; lane < CPU_LANES; lane++) {
+        low[lane] = lane & step ? CPU_LANES + lane - step : lane;
+        high[lane] = lane & step ? CPU_LANES + lane : lane + step;
+    }
+    for (int i = 0; i < CPU_LANES; i++) {
+        vec a = row[i], b;
+
+        if (i & step)
+            continue;
+        b = row[i + step];
+        row[i] = __builtin_shuffle(a, b, low);
+        row[i + step] = __builtin_shuffle(a, b, high);
+    }
+}
+
+/* The square of CPU_LANES rows becomes its transpose. */
+CPU_INLINE void vec_transpose(vec *row)
+{
+    vec_transpose_step(row, 1);
+    vec_transpose_step(row, 2);
+#if CPU_LANES > 4
+    vec_transpose_step(row, 4);
+#endif
+#if CPU_LANES > 8
+    vec_transpose_step(row, 8);
+#endif
+}
+
 #endif

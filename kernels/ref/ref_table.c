@@ -5,9 +5,12 @@
 
 static status ref_open(struct kern_ctx **ctx, const struct kern_config *config)
 {
-    struct ref_ctx *c = calloc(1, sizeof(*c));
+    struct ref_ctx *c;
 
-    (void)config; /* one thread and plain C, always */
+    /* One thread and plain C, always. */
+    if (config->precision != KERN_PRECISION_F32)
+        return FAIL(ERR_BADARG, "the reference device computes in f32 only; set precision to f32");
+    c = calloc(1, sizeof(*c));
     if (!c)
         return FAIL(ERR_NOMEM, "no %zu bytes of memory for a kernel context", sizeof(*c));
     snprintf(c->base.description, sizeof(c->base.description), "reference, plain C, 1 thread");

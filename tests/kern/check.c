@@ -29,23 +29,26 @@ static bool same_bits(float a, float b)
 
 const char *check_isa_name(int isa)
 {
-    static const char *const names[] = { "auto", "plain", "avx2", "avx512" };
+    static const char *const names[] = { "auto", "plain", "avx2", "avx512", "avx512_bf16", "amx" };
 
     return names[isa];
 }
 
-void check_rig_open(struct check_rig *rig, const struct kern_table *table)
+static void open_rig(struct check_rig *rig, const struct kern_table *table,
+                     struct kern_config config, int lowest)
 {
-    struct kern_config config = { .threads = 1 };
+    const struct kern_config plain = { .threads = 1 };
 
-    *rig = (struct check_rig){ .table = table };
-    EXPECT_OK(kern_ref.open(&rig->ref, &config));
-    for (config.isa = KERN_ISA_PLAIN; config.isa <= KERN_ISA_AVX512; config.isa++) {
+    *rig = (struct check_rig){ .table = table, .precision = config.precision };
+    EXPECT_OK(kern_ref.open(&rig->ref, &plain));
+    for (config.isa = lowest; config.isa <= KERN_ISA_AMX; config.isa++) {
         for (config.threads = 1; config.threads <= CHECK_THREADS_MAX; config.threads++) {
             struct kern_ctx **ctx = &rig->ctx[config.isa][config.threads];
+            char name[32];
 
             EXPECT_OK(table->open(ctx, &config));
-            if (strstr(kern_describe(*ctx), check_isa_name(config.isa)))
+            snprintf(name, sizeof(name), ", %s,", check_isa_name(config.isa));
+            if (strstr(kern_describe(*ctx), name))
                 continue;
             table->close(*ctx); /* this machine hasn't got it */
             *ctx = NULL;
@@ -53,9 +56,25 @@ void check_rig_open(struct check_rig *rig, const struct kern_table *table)
     }
 }
 
+void check_rig_open(struct check_rig *rig, const struct kern_table *table)
+{
+    open_rig(rig, table, (struct kern_config){ .precision = KERN_PRECISION_F32 }, KERN_ISA_PLAIN);
+}
+
+void check_rig_open_bf16(struct check_rig *rig)
+{
+    struct kern_config config = { .threads = 1, .precision = KERN_PRECISION_BF16 };
+    struct kern_ctx *ctx;
+
+    if (kern_cpu.open(&ctx, &config) != OK)
+        test_skip(status_message());
+    kern_cpu.close(ctx);
+    open_rig(rig, &kern_cpu, config, KERN_ISA_AVX512_BF16);
+}
+
 void check_rig_close(struct check_rig *rig)
 {
-    for (int isa = 0; isa <= KERN_ISA_AVX512; isa++) {
+    for (int isa = 0; isa <= KERN_ISA_AMX; isa++) {
         for (int threads = 0; threads <= CHECK_THREADS_MAX; threads++)
             rig->table->close(rig->ctx[isa][threads]);
     }
@@ -78,12 +97,25 @@ static struct check_array *take(struct check *c, int64_t n, bool is_output)
     return a;
 }
 
+/* The nearest number of 8 significant bits, ties to even. */
+static float to_bf16(float x)
+{
+    int exponent;
+    double digits = frexp(x, &exponent);
+
+    return (float)ldexp(rint(ldexp(digits, 8)), exponent - 8);
+}
+
 static float *take_normal(struct check *c, int64_t n, bool is_output)
 {
     struct check_array *a = take(c, n, is_output);
 
-    for (int64_t i = 0; i < n; i++)
-        a->data[i] = a->start[i] = (float)test_normal();
+    for (int64_t i = 0; i < n; i++) {
+        a->data[i] = (float)test_normal();
+        if (c->is_bf16)
+            a->data[i] = to_bf16(a->data[i]);
+        a->start[i] = a->data[i];
+    }
     return a->data;
 }
 
@@ -232,7 +264,7 @@ static bool all_runs(struct check *c, const struct check_rig *rig, float *kept[]
         return false;
     for (int i = 0; i < c->count; i++)
         memcpy(c->arrays[i].want, c->arrays[i].data, (size_t)c->arrays[i].n * sizeof(float));
-    for (int isa = KERN_ISA_PLAIN; isa <= KERN_ISA_AVX512; isa++) {
+    for (int isa = KERN_ISA_PLAIN; isa <= KERN_ISA_AMX; isa++) {
         for (int threads = 1; rig->ctx[isa][1] && threads <= CHECK_THREADS_MAX; threads++) {
             snprintf(where, room, "%s, %d threads", check_isa_name(isa), threads);
             if (!run_and_compare(c, rig, isa, threads) || !same_as_one_thread(c, threads, kept))
@@ -278,7 +310,7 @@ void check_same_bits(struct check *c, const struct check_rig *rig, const void *w
     float *kept = malloc((size_t)n * sizeof(float));
 
     EXPECT(kept);
-    for (int isa = KERN_ISA_PLAIN; isa <= KERN_ISA_AVX512; isa++) {
+    for (int isa = KERN_ISA_PLAIN; isa <= KERN_ISA_AMX; isa++) {
         if (!rig->ctx[isa][1])
             continue;
         restart(c);
@@ -320,6 +352,18 @@ int64_t check_pick(const int64_t *sizes, int count)
 bool check_coin(void)
 {
     return test_random() % 2;
+}
+
+struct check_tolerance check_bf16_tolerance(int64_t terms, double scale)
+{
+    /* Rounding to 8 bits is off by 2^-9 / sqrt(3) of a value on average, with two roundings in a
+     * product 2^-8.3 in all, and the errors of t products add up to sqrt(t) of one. Eight times
+     * that for the worst element; the whole is off by the average. */
+    double typical = ldexp(1, -9) / sqrt(3) * sqrt(2) * sqrt((double)terms) * scale;
+
+    return (struct check_tolerance){ .absolute = 8 * typical + 1e-6 * scale,
+                                     .relative = 2e-7 * sqrt((double)terms) + 5e-7,
+                                     .whole = 4e-3 };
 }
 
 struct check_tolerance check_sum_tolerance(int64_t terms, double scale)

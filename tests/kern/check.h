@@ -30,9 +30,10 @@ struct check_array {
 
 /* Contexts of the table under test and of the reference. */
 struct check_rig {
-    const struct kern_table *table;                                   /* under test */
-    struct kern_ctx *ref;                                             /* of kern_ref */
-    struct kern_ctx *ctx[KERN_ISA_AVX512 + 1][CHECK_THREADS_MAX + 1]; /* [isa][threads] or NULL */
+    const struct kern_table *table;                                /* under test */
+    struct kern_ctx *ref;                                          /* of kern_ref */
+    struct kern_ctx *ctx[KERN_ISA_AMX + 1][CHECK_THREADS_MAX + 1]; /* [isa][threads] or NULL */
+    enum kern_precision precision;                                 /* of those contexts */
 };
 
 /* How far a result may be from the reference. */
@@ -46,6 +47,7 @@ struct check_tolerance {
 struct check {
     struct check_array arrays[CHECK_ARRAYS_MAX]; /* taken so far */
     int count;                                   /* arrays taken */
+    bool is_bf16;                                /* arrays hold numbers that bf16 has exactly */
     /* Run the kernel of `table` with args. */
     status (*call)(const struct kern_table *table, struct kern_ctx *ctx, const void *args);
     const void *args;           /* handed to call */
@@ -56,6 +58,9 @@ struct check {
 
 /* Open every instruction set that this machine has, for each number of threads. */
 void check_rig_open(struct check_rig *rig, const struct kern_table *table);
+
+/* The same for kern_cpu with products of bf16; skips the test on a machine without. */
+void check_rig_open_bf16(struct check_rig *rig);
 
 /* Close all contexts. */
 void check_rig_close(struct check_rig *rig);
@@ -102,6 +107,9 @@ int64_t check_pick(const int64_t *sizes, int count);
 
 /* True with probability one half. */
 bool check_coin(void);
+
+/* The same where bf16 rounds the operands of each product. */
+struct check_tolerance check_bf16_tolerance(int64_t terms, double scale);
 
 /* Tolerance for sums of `terms` products of standard normal numbers with others of size `scale`. */
 struct check_tolerance check_sum_tolerance(int64_t terms, double scale);

@@ -47,7 +47,7 @@ static void random_epilogue(struct check *c, struct kern_conv2d *a, struct conv 
 
 static void conv2d_case(const struct check_rig *rig, const struct size2d *s, bool parts)
 {
-    struct check c = { .call = call_conv2d };
+    struct check c = { .call = call_conv2d, .is_bf16 = rig->precision == KERN_PRECISION_BF16 };
     struct conv layer = { .co = s->co, .ci = s->ci, .kh = s->kernel, .kw = s->kernel };
     int64_t taps = s->kernel * s->kernel, h = s->up_h ? s->up_h : s->h;
     int64_t w = s->up_h ? s->up_w : s->w, elements;
@@ -70,6 +70,8 @@ static void conv2d_case(const struct check_rig *rig, const struct size2d *s, boo
     random_epilogue(&c, &a, &layer, elements);
     c.args = &a;
     c.tol = check_sum_tolerance(taps * s->ci, fabs(a.scale) + 0.1);
+    if (c.is_bf16 && s->up_h) /* sums of weights have more digits */
+        c.tol = check_bf16_tolerance(taps * s->ci, fabs(a.scale) + 0.1);
     snprintf(c.shape, sizeof(c.shape), "n %d h %d w %d ci %d co %d kernel %d stride %d up %dx%d",
              (int)s->n, (int)s->h, (int)s->w, (int)s->ci, (int)s->co, s->kernel, s->stride,
              (int)s->up_h, (int)s->up_w);
@@ -181,7 +183,8 @@ static void random_norm(struct check *c, struct norm *norm, int64_t ci)
 
 static void temporal_case(const struct check_rig *rig, int64_t f, int64_t h, int64_t w, int64_t ci)
 {
-    struct check c = { .call = call_conv_temporal };
+    struct check c = { .call = call_conv_temporal,
+                       .is_bf16 = rig->precision == KERN_PRECISION_BF16 };
     struct conv layer = {
         .co = check_coin() ? ci : CHECK_PICK(1, 3, 16, 33, 64), .ci = ci, .kh = 3, .kw = 1
     };
@@ -202,6 +205,8 @@ static void temporal_case(const struct check_rig *rig, int64_t f, int64_t h, int
     a.scale = e.scale;
     c.args = &a;
     c.tol = check_sum_tolerance(3 * ci, fabs(a.scale) + 0.1);
+    if (c.is_bf16 && a.norm)
+        c.tol = check_bf16_tolerance(3 * ci, fabs(a.scale) + 0.1);
     snprintf(c.shape, sizeof(c.shape), "frames %d h %d w %d ci %d co %d%s", (int)f, (int)h, (int)w,
              (int)ci, (int)layer.co, a.norm ? " norm" : "");
     check_case(&c, rig);
@@ -215,5 +220,34 @@ TEST(conv_temporal_is_the_reference)
     for (int i = 0; i < check_cases(CASES); i++)
         temporal_case(&rig, CHECK_PICK(1, 2, 3, 5, 14), CHECK_PICK(1, 2, 5, 9),
                       CHECK_PICK(1, 3, 7, 16), CHECK_PICK(1, 3, 16, 31, 64, 100, 320));
+    check_rig_close(&rig);
+}
+
+TEST_TIMEOUT(bf16_convolutions_are_the_reference, 120)
+{
+    struct check_rig rig;
+
+    check_rig_open_bf16(&rig);
+    for (int i = 0; i < check_cases(CASES); i++) {
+        struct size2d s = random_size2d();
+
+        conv2d_case(&rig, &s, false);
+        temporal_case(&rig, CHECK_PICK(1, 2, 3, 5, 14), CHECK_PICK(1, 2, 5, 9),
+                      CHECK_PICK(1, 3, 7, 16), CHECK_PICK(1, 3, 16, 31, 64, 100, 320));
+    }
+    check_rig_close(&rig);
+}
+
+TEST(bf16_convolutions_of_a_frame_do_not_depend_on_its_batch)
+{
+    struct check_rig rig;
+
+    check_rig_open_bf16(&rig);
+    for (int i = 0; i < check_cases(20); i++) {
+        struct size2d s = random_size2d();
+
+        s.n = 3;
+        conv2d_case(&rig, &s, true);
+    }
     check_rig_close(&rig);
 }

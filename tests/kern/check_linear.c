@@ -20,7 +20,7 @@ static status call_geglu(const struct kern_table *t, struct kern_ctx *ctx, const
 static void linear_case(const struct check_rig *rig, int64_t n, int64_t w, struct linear layer,
                         bool parts)
 {
-    struct check c = { .call = call_linear };
+    struct check c = { .call = call_linear, .is_bf16 = rig->precision == KERN_PRECISION_BF16 };
     struct kern_linear a = { .layer = &layer, .act = (enum kern_act)(test_random() % 4) };
     struct kern_linear last;
     int64_t y_n = n * w * layer.out;
@@ -88,31 +88,51 @@ TEST(linear_of_a_frame_does_not_depend_on_its_batch)
     check_rig_close(&rig);
 }
 
+static void geglu_case(const struct check_rig *rig)
+{
+    struct check c = { .call = call_geglu, .is_bf16 = rig->precision == KERN_PRECISION_BF16 };
+    struct linear layer = random_layer();
+    int64_t rows = CHECK_PICK(1, 2, 11, 13, 64, 200);
+    struct kern_geglu a = { .layer = &layer };
+
+    layer.out *= 2;
+    a.x = check_tensor(check_input(&c, rows * layer.in), 1, rows, 1, layer.in);
+    layer.weight = check_input(&c, layer.out * layer.in);
+    layer.bias = check_coin() ? check_input(&c, layer.out) : NULL;
+    a.y = check_tensor(check_output(&c, rows * layer.out / 2), 1, rows, 1, layer.out / 2);
+    c.args = &a;
+    /* v and the gate are both sums; their product has the error of one times the size of the
+     * other, which is at most some 6 sqrt(in). */
+    c.tol = check_sum_tolerance(layer.in, 6);
+    c.tol.absolute *= 2 * (1 + (double)layer.in / 10);
+    c.tol.whole *= 2;
+    snprintf(c.shape, sizeof(c.shape), "rows %d in %d out %d", (int)rows, (int)layer.in,
+             (int)layer.out);
+    check_case(&c, rig);
+}
+
 TEST(geglu_is_the_reference)
 {
     struct check_rig rig;
 
     check_rig_open(&rig, &kern_cpu);
-    for (int i = 0; i < check_cases(CASES); i++) {
-        struct check c = { .call = call_geglu };
-        struct linear layer = random_layer();
-        int64_t rows = CHECK_PICK(1, 2, 11, 13, 64, 200);
-        struct kern_geglu a = { .layer = &layer };
+    for (int i = 0; i < check_cases(CASES); i++)
+        geglu_case(&rig);
+    check_rig_close(&rig);
+}
 
-        layer.out *= 2;
-        a.x = check_tensor(check_input(&c, rows * layer.in), 1, rows, 1, layer.in);
-        layer.weight = check_input(&c, layer.out * layer.in);
-        layer.bias = check_coin() ? check_input(&c, layer.out) : NULL;
-        a.y = check_tensor(check_output(&c, rows * layer.out / 2), 1, rows, 1, layer.out / 2);
-        c.args = &a;
-        /* v and the gate are both sums; their product has the error of one times the size of the
-         * other, which is at most some 6 sqrt(in). */
-        c.tol = check_sum_tolerance(layer.in, 6);
-        c.tol.absolute *= 2 * (1 + (double)layer.in / 10);
-        c.tol.whole *= 2;
-        snprintf(c.shape, sizeof(c.shape), "rows %d in %d out %d", (int)rows, (int)layer.in,
-                 (int)layer.out);
-        check_case(&c, &rig);
+/* The operands are numbers of bf16, so that rounding them changes nothing. */
+TEST(bf16_linear_and_geglu_are_the_reference)
+{
+    struct check_rig rig;
+
+    check_rig_open_bf16(&rig);
+    for (int i = 0; i < check_cases(CASES); i++) {
+        linear_case(&rig, CHECK_PICK(1, 2, 3), CHECK_PICK(1, 2, 5, 11, 12, 13, 63, 200),
+                    random_layer(), i % 4 == 0);
+        geglu_case(&rig);
     }
+    linear_case(&rig, 1, 3, (struct linear){ .in = 1280, .out = 5120 }, false);
+    linear_case(&rig, 1, 1, (struct linear){ .in = 70000, .out = 40 }, false);
     check_rig_close(&rig);
 }
