@@ -17,7 +17,7 @@
 /* Rows of a tile. */
 #define AMX_ROWS 16
 
-/* Tiles 0..3 are sums, 4 and 5 rows of a, 6 and 7 columns of b. */
+/* Rows first .. first+31. Tiles 0..3 are sums, 4 and 5 rows of a, 6 and 7 columns of b. */
 static inline void amx_32_rows(const struct cpu_pair_tile *t, int64_t first)
 {
     const int64_t a_bytes = CPU_PAIR_PITCH * 4, b_bytes = CPU_PAIR_PANEL * 4;
@@ -54,6 +54,7 @@ static inline void amx_32_rows(const struct cpu_pair_tile *t, int64_t first)
     AMX_STORE(3, c1 + 16, c_bytes);
 }
 
+/* The same for 16 rows, with half the tiles. */
 static inline void amx_16_rows(const struct cpu_pair_tile *t, int64_t first)
 {
     const int64_t a_bytes = CPU_PAIR_PITCH * 4, b_bytes = CPU_PAIR_PANEL * 4;

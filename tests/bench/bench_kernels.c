@@ -1,7 +1,7 @@
 /* How fast are the kernels at the shapes of SVD, with fewer frames? The peer of matrix products and
  * convolutions is oneDNN in the same process with the same number of threads, its weights reordered
- * beforehand. Sums of many layers say how a whole network would do. Where the CPU has bf16, a second
- * pass measures products of bf16 (names end in .bf16); oneDNN then may round operands likewise. */
+ * beforehand. Sums of many layers say how a whole network would do. Where the CPU has bf16, a
+ * second pass measures products of bf16 (.bf16); oneDNN then may round operands likewise. */
 #include <dnnl.h>
 #include <stdint.h>
 #include <stdio.h>
