@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "common/base/check.h"
@@ -122,4 +123,16 @@ const char *digest_hex(const uint8_t sha256[DIGEST_BYTES], char hex[DIGEST_HEX_R
     }
     hex[2 * DIGEST_BYTES] = '\0';
     return hex;
+}
+
+status digest_from_hex(const char *hex, uint8_t sha256[DIGEST_BYTES])
+{
+    static const char digits[] = "0123456789abcdef";
+
+    if (strlen(hex) != 2 * DIGEST_BYTES || strspn(hex, digits) != 2 * DIGEST_BYTES)
+        return FAIL(ERR_CORRUPT, "\"%.70s\" is not 64 hexadecimal digits in lower case", hex);
+    for (int i = 0; i < DIGEST_BYTES; i++)
+        sha256[i] = (uint8_t)(16 * (strchr(digits, hex[2 * i]) - digits) +
+                              (strchr(digits, hex[2 * i + 1]) - digits));
+    return OK;
 }

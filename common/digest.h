@@ -41,6 +41,9 @@ MUST_USE status digest_file(const char *path, uint8_t sha256[DIGEST_BYTES], uint
 MUST_USE status digest_hmac(const void *key, size_t key_len, const void *bytes, size_t len,
                             uint8_t mac[DIGEST_BYTES]);
 
+/* The digest that 64 lower-case hexadecimal characters stand for. Errors: ERR_CORRUPT. */
+MUST_USE status digest_from_hex(const char *hex, uint8_t sha256[DIGEST_BYTES]);
+
 /* 64 lower-case hexadecimal characters and a NUL into hex; returns hex. */
 const char *digest_hex(const uint8_t sha256[DIGEST_BYTES], char hex[DIGEST_HEX_ROOM]);
 

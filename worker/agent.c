@@ -33,7 +33,7 @@ struct agent {
     struct bus *bus;                               /* net; open while agent_run runs */
     struct bus_socket *sockets[AGENT_BROKERS_MAX]; /* net */
     int event_fd;                                  /* wakes net */
-    atomic_bool wants_drain, wants_stop;
+    atomic_bool wants_drain, wants_stop, wants_pause;
     pthread_mutex_t lock; /* guards the list */
     struct letter *first, *last;
 };
@@ -217,6 +217,17 @@ void agent_report(struct agent *agent, const struct lease *lease, const char *st
     post(agent, &note, NULL);
 }
 
+void agent_kept(struct agent *agent, const struct lease *lease)
+{
+    post(agent, &(struct agent_note){ .kind = AGENT_KEPT, .lease = *lease }, NULL);
+}
+
+void agent_pause(struct agent *agent, bool is_paused)
+{
+    atomic_store(&agent->wants_pause, is_paused);
+    wake(agent);
+}
+
 void agent_done(struct agent *agent, const struct lease *lease, const struct job_result *result)
 {
     const char *const texts[3] = { result->video, result->poster, result->manifest };
@@ -307,6 +318,7 @@ static void serve(struct agent *a)
         for (size_t i = 0; i < a->broker_count; i++)
             read_frames(a, i);
         read_notes(a);
+        agent_core_pause(a->core, atomic_load(&a->wants_pause));
         if (atomic_load(&a->wants_drain))
             agent_core_drain(a->core, clock_mono_ms());
         if (atomic_load(&a->wants_stop))

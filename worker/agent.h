@@ -76,6 +76,14 @@ void agent_start(struct agent *agent, const struct lease *lease);
 void agent_report(struct agent *agent, const struct lease *lease, const char *stage,
                   double progress);
 
+/* The clip is computed and safe on disk; storing it may take long, so it counts no longer as work
+ * when the agent asks for jobs. The lease is renewed all the same. Thread: any. */
+void agent_kept(struct agent *agent, const struct lease *lease);
+
+/* Ask for no more jobs, or ask again; one or two that were asked for before may still come.
+ * Thread: any. */
+void agent_pause(struct agent *agent, bool is_paused);
+
 /* The result is published; record it. Strings are copied. Thread: any. */
 void agent_done(struct agent *agent, const struct lease *lease, const struct job_result *result);
 

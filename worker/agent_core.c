@@ -40,7 +40,7 @@
 #define MOVE_HOME_MS 10000       /* a better broker must be up for so long */
 #define RELEASE_PATIENCE_MS 5000 /* draining: an unanswered RELEASE is left to the lease's end */
 #define STOP_PATIENCE_MS 1500    /* stopping: the same for everything */
-#define HELD_MAX 3               /* one computing, one being stored, one waiting */
+#define HELD_MAX 3               /* one computing, one being encoded, one waiting */
 #define LEASES_MAX MSG_LEASES_MAX
 
 enum link_state { LINK_NEW = 0, LINK_GREETING, LINK_UP };
@@ -69,6 +69,7 @@ struct held {
     enum held_phase phase;
     struct lease lease;
     bool is_started;
+    bool is_kept; /* HELD: computed and safe on disk; it only waits to be stored */
     int64_t started_ms;
     char stage[MSG_STAGE_MAX + 1];
     double progress;
@@ -91,6 +92,7 @@ struct agent_core {
     struct held held[LEASES_MAX];
     uint64_t seq;
     bool is_started; /* the first tick was seen */
+    bool is_paused;  /* asks for no jobs */
     bool is_draining;
     int64_t stop_at_ms; /* 0: not stopping; then the latest end */
     struct arena arena; /* of the frame being read */
@@ -265,20 +267,20 @@ static double rest_ms(const struct held *h, int64_t now_ms)
 /* Jobs that could be taken now. */
 static int64_t room(const struct agent_core *c, int64_t now_ms)
 {
-    int64_t busy = 0, waiting = 0, owed = 0;
+    int64_t busy = 0, waiting = 0, leaving = 0;
     bool ends_soon = true;
 
     for (size_t i = 0; i < LEASES_MAX; i++) {
         const struct held *h = &c->held[i];
 
-        owed += h->phase == OWED;
-        busy += h->phase == HELD || h->phase == STOPPING;
+        leaving += h->phase == OWED || h->is_kept;
+        busy += (h->phase == HELD || h->phase == STOPPING) && !h->is_kept;
         waiting += h->phase == HELD && !h->is_started;
-        if (h->phase == HELD && h->is_started &&
+        if (h->phase == HELD && h->is_started && !h->is_kept &&
             rest_ms(h, now_ms) > (double)c->config.prefetch_window_ms)
             ends_soon = false;
     }
-    if (c->is_draining || owed > LEASES_MAX / 2)
+    if (c->is_draining || c->is_paused || leaving > LEASES_MAX / 2)
         return 0;
     if (!c->config.prefetch || busy == 0)
         return busy == 0;
@@ -369,6 +371,7 @@ static char *copy_text(const char *text)
 static void owe(struct held *h, enum msg_type what, int64_t now_ms)
 {
     h->phase = OWED;
+    h->is_kept = false;
     h->owed = what;
     h->due_ms = h->owed_since_ms = now_ms;
     h->wait_ms = OWED_FIRST_MS;
@@ -656,6 +659,9 @@ void agent_core_on_note(struct agent_core *core, int64_t now_ms, const struct ag
     case AGENT_REPORT:
         on_report(core, h, note, now_ms);
         break;
+    case AGENT_KEPT:
+        h->is_kept = true;
+        break;
     case AGENT_DONE:
     case AGENT_FAIL:
     case AGENT_RELEASE:
@@ -698,6 +704,13 @@ static void hand_back_held(struct agent_core *c, bool all, int64_t now_ms)
         c->port.on_cancel(c->port.self, &h->lease, VERDICT_RELEASED);
         hand_back(c, h, now_ms);
     }
+}
+
+void agent_core_pause(struct agent_core *core, bool is_paused)
+{
+    if (core->is_paused != is_paused)
+        log_info("agent.pause", "paused=%d", is_paused);
+    core->is_paused = is_paused;
 }
 
 void agent_core_drain(struct agent_core *core, int64_t now_ms)

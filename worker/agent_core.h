@@ -31,6 +31,7 @@ struct agent_port {
 enum agent_note_kind {
     AGENT_START = 1,
     AGENT_REPORT,
+    AGENT_KEPT,
     AGENT_DONE,
     AGENT_FAIL,
     AGENT_RELEASE,
@@ -61,6 +62,9 @@ void agent_core_on_frame(struct agent_core *core, int64_t now_ms, size_t broker,
 
 /* The worker said something. */
 void agent_core_on_note(struct agent_core *core, int64_t now_ms, const struct agent_note *note);
+
+/* Ask for no jobs, or ask again. What was asked for before may still come. */
+void agent_core_pause(struct agent_core *core, bool is_paused);
 
 /* Take no new jobs, hand back what is not started, finish the rest. */
 void agent_core_drain(struct agent_core *core, int64_t now_ms);

@@ -22,6 +22,13 @@ status attempt_new(struct attempt **a, const struct lease *lease, const struct j
     return OK;
 }
 
+void attempt_strip(struct attempt *a)
+{
+    media_image_free(&a->image);
+    frames_close(&a->frames);
+    frames_init(&a->frames);
+}
+
 void attempt_free(struct attempt *a)
 {
     if (!a)

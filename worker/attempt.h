@@ -48,6 +48,9 @@ struct attempt {
 MUST_USE status attempt_new(struct attempt **a, const struct lease *lease,
                             const struct job_spec *spec);
 
+/* Free photograph and frames; the compute thread is through with them. */
+void attempt_strip(struct attempt *a);
+
 /* Accepts NULL. */
 void attempt_free(struct attempt *a);
 

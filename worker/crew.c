@@ -197,17 +197,57 @@ static void *compute_main(void *self)
 
 /* --- result ---------------------------------------------------------------------------------- */
 
+/* From here on only lease, stages and flags of the attempt are needed; its memory may wait long for
+ * the store. */
+static void keep(struct crew *c, struct attempt *a, struct spool_item *item)
+{
+    attempt_strip(a);
+    stage_show(&a->stages, STAGE_UPLOAD, 0);
+    c->ops.kept(c->ops.self, &a->lease);
+    delivery_add(&c->delivery, item);
+}
+
 static void *result_main(void *self)
 {
     struct crew *c = self;
     struct attempt *a;
-    struct result_urls urls;
+    struct spool_item *item;
+    status st;
 
     while (mailbox_receive(&c->to_result, &a, MAILBOX_FOREVER) == OK) {
         status_clear();
-        end_attempt(c, a, result_run(&c->result, a, &urls), &urls);
+        st = result_make(&c->result, a, &item);
+        if (st == OK)
+            keep(c, a, item);
+        else
+            end_attempt(c, a, st, NULL);
     }
     return NULL;
+}
+
+/* --- delivery -------------------------------------------------------------------------------- */
+
+static void on_ended(void *self, struct attempt *a, status st, const struct result_urls *urls)
+{
+    end_attempt(self, a, st, urls);
+}
+
+static bool is_unwanted(void *self, struct attempt *a)
+{
+    struct crew *c = self;
+    bool is_cancelled;
+
+    pthread_mutex_lock(&c->lock);
+    is_cancelled = a->why == VERDICT_CANCELLED;
+    pthread_mutex_unlock(&c->lock);
+    return is_cancelled;
+}
+
+static void on_full(void *self, bool is_full)
+{
+    struct crew *c = self;
+
+    c->ops.full(c->ops.self, is_full);
 }
 
 /* --- net ------------------------------------------------------------------------------------- */
@@ -251,6 +291,7 @@ void crew_cancel(struct crew *c, const struct lease *lease, enum msg_verdict why
         }
     }
     pthread_mutex_unlock(&c->lock);
+    delivery_wake(&c->delivery);
 }
 
 /* --- opening --------------------------------------------------------------------------------- */
@@ -259,12 +300,16 @@ static status open_parts(struct crew *c, const struct crew_config *config)
 {
     status st = OK;
     const char *dump_dir = config->dump_dir ? config->dump_dir : "";
+    const struct delivery_config delivery = { .result = &config->result,
+                                              .bytes_max = config->spool_bytes_max,
+                                              .ops = { c, on_ended, is_unwanted, on_full } };
 
     TRY(file_join(c->dump_dir, sizeof(c->dump_dir), "", dump_dir));
     TRY(file_join(c->model_dir, sizeof(c->model_dir), "", config->model_dir));
     TRY(intake_open(&c->intake, &config->fetch, config->decoder, config->pipeline));
     TRY(result_open(&c->finder, &config->result));
     TRY(result_open(&c->result, &config->result));
+    TRY(delivery_open(&c->delivery, &delivery));
     TRY(mailbox_open(&c->to_intake, sizeof(struct attempt *), TAKEN_MAX, false));
     TRY(mailbox_open(&c->to_compute, sizeof(struct attempt *), READY_MAX, false));
     TRY(mailbox_open(&c->to_result, sizeof(struct attempt *), READY_MAX, false));
@@ -321,6 +366,7 @@ void crew_close(struct crew *c)
         mailbox_shut(&c->to_intake);
     for (int i = 0; i < c->thread_count; i++)
         pthread_join(c->threads[i], NULL);
+    delivery_close(&c->delivery);
     CHECK(!c->held);
     mailbox_close(&c->to_intake);
     mailbox_close(&c->to_compute);

@@ -1,12 +1,13 @@
-/* crew.h - the threads that do a worker's jobs: intake, compute, result.
+/* crew.h - the threads that do a worker's jobs: intake, compute, result, delivery.
  *
- *   crew_take ---> intake ---> compute ------> result ---> ops.done, fail or stopped
- *   (net)          fetch,      pipeline   ^    encode,
- *                  decode         '-frames'    upload
+ *   crew_take ---> intake ---> compute ------> result -------> delivery ---> ops.done, fail or
+ *   (net)          fetch,      pipeline   ^    encode     ^    upload        stopped
+ *                  decode         '-frames'               '- files on disk
  *
- * Each arrow between threads is a bounded mailbox.
+ * Arrows between threads are bounded mailboxes; the last is a folder with a budget.
  *
- * While a clip computes, the next one's input is fetched and the last one is encoded and stored.
+ * While a clip computes, the next one's input is fetched, the last one is encoded, and those before
+ * it are stored.
  * The mailboxes are bounded: a stage that is behind holds up the one before it. A bad job ends with
  * a sentence and the crew goes on. A broken device ends the crew's usefulness: ops.broken is called
  * once, and jobs fail from then on.
@@ -21,6 +22,7 @@
 
 #include "common/base/mailbox.h"
 #include "worker/attempt.h"
+#include "worker/delivery.h"
 #include "worker/intake.h"
 #include "worker/pipeline.h"
 #include "worker/result.h"
@@ -33,6 +35,10 @@ struct crew_ops {
     void (*start)(void *self, const struct lease *lease);
     /* progress 0..1 of the whole attempt. */
     void (*report)(void *self, const struct lease *lease, const char *stage, double progress);
+    /* The clip is safe on disk; what is left is to store it. */
+    void (*kept)(void *self, const struct lease *lease);
+    /* Clips on disk have reached their budget: take no jobs; or there is room again. */
+    void (*full)(void *self, bool is_full);
     /* Published. */
     void (*done)(void *self, const struct lease *lease, const struct job_result *result);
     /* Failed; the sentence is for the user. */
@@ -50,6 +56,7 @@ struct crew_config {
     struct media_decoder *decoder; /* open; used by the intake thread */
     struct fetch_config fetch;     /* where input may come from */
     struct result_config result;   /* where results go */
+    uint64_t spool_bytes_max;      /* of clips on disk that wait for the store */
     const char *dump_dir;          /* dump every job's tensors here; "" or NULL: do not */
     const char *model_dir;         /* named in dumps */
     struct crew_ops ops;           /* the world */
@@ -61,6 +68,7 @@ struct crew {
     struct intake intake;            /* intake */
     struct result finder;            /* intake: looks for results that exist already */
     struct result result;            /* result */
+    struct delivery delivery;        /* finished clips on their way out */
     struct crew_ops ops;             /* any thread of the crew */
     char dump_dir[FILE_PATH_BYTES];  /* "" : no dumps */
     char model_dir[FILE_PATH_BYTES]; /* for dumps */

@@ -40,6 +40,7 @@ struct worker_config {
     char s3_credentials_file[FILE_PATH_BYTES];
     char ca_file[FILE_PATH_BYTES];
     char work_dir[FILE_PATH_BYTES];
+    int64_t spool_max_bytes;
     bool prefetch;
     int64_t heartbeat_ms;
     char dump[FILE_PATH_BYTES];
@@ -82,7 +83,9 @@ static const struct config_row rows[] = {
     TEXT(s3_credentials_file, "",
          "AWS credentials file; AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY come before it"),
     TEXT(ca_file, "", "certificates for https in PEM; empty: the system's"),
-    TEXT(work_dir, "", "folder for files being written; empty: TMPDIR or /tmp"),
+    TEXT(work_dir, "", "folder for clips until they are stored; empty: TMPDIR or /tmp"),
+    INT(spool_max_bytes, 1, 1e15, "10000000000", "bytes",
+        "clips in work_dir that wait for the store; with more the worker takes no jobs"),
     BOOL(prefetch, "true", "fetch the next job's image while one computes"),
     INT(heartbeat_ms, 0, 60000, "0", "ms", "time between heartbeats; 0: as the broker says"),
     TEXT(dump, "", "write the tensors of every job into this folder, as <job id>.safetensors"),
@@ -165,6 +168,20 @@ static void on_report(void *self, const struct lease *lease, const char *stage, 
     struct worker *w = self;
 
     agent_report(w->agent, lease, stage, progress);
+}
+
+static void on_kept(void *self, const struct lease *lease)
+{
+    struct worker *w = self;
+
+    agent_kept(w->agent, lease);
+}
+
+static void on_full(void *self, bool is_full)
+{
+    struct worker *w = self;
+
+    agent_pause(w->agent, is_full);
 }
 
 static void on_done(void *self, const struct lease *lease, const struct job_result *result)
@@ -317,9 +334,11 @@ static status open_crew(struct worker *w)
                                .hash = w->pipeline.checkpoint.hash,
                                .device = pipeline_device(&w->pipeline),
                                .build = ONESTEP_BUILD } },
+        .spool_bytes_max = (uint64_t)cfg->spool_max_bytes,
         .dump_dir = cfg->dump,
         .model_dir = model_dir ? model_dir : cfg->model,
-        .ops = { w, on_start, on_report, on_done, on_fail, on_stopped, on_broken },
+        .ops = { w, on_start, on_report, on_kept, on_full, on_done, on_fail, on_stopped,
+                 on_broken },
     };
     status st = crew_open(&w->crew, &config);
 
@@ -374,8 +393,8 @@ static status serve(struct worker *w)
     status st = OK;
 
     TRY(open_workdir(w));
-    TRY(open_crew(w));
     TRY(open_agent(w));
+    TRY(open_crew(w)); /* tells the agent at once when its folder is full */
     atomic_store(&w->is_serving, true);
     log_info("worker.ready", "worker=%s model=%s hash=%s device=\"%s\" memory_max_mib=%zu",
              agent_id(w->agent), w->pipeline.checkpoint.name, w->pipeline.checkpoint.hash,

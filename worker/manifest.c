@@ -138,7 +138,7 @@ static void write_stages(struct json_writer *w, const struct stages *s)
 {
     json_write_key(w, "stage_seconds");
     json_write_object(w);
-    for (int i = STAGE_NONE + 1; i < STAGE_COUNT; i++)
+    for (int i = STAGE_NONE + 1; i < STAGE_UPLOAD; i++)
         write_seconds(w, stage_name((enum stage)i), s->seconds[i]);
     json_write_end(w);
 }

@@ -6,6 +6,7 @@
  *  "outputs": {"video": {"key", "url", "bytes", "sha256"}, "poster": {..}}, "stage_seconds": {},
  *  "total_seconds", "device", "build"}
  *
+ * It is written before the files are uploaded, so their seconds are not in it.
  * Whoever writes the manifest of a job first has made its result. The image's URL is given without
  * its query, which may hold a signature. A seed above 2^63 - 1 is a text, since JSON readers have
  * no such number. */

@@ -4,20 +4,11 @@
 #include <string.h>
 
 #include "common/base/check.h"
-#include "common/base/clock.h"
 #include "common/base/limits.h"
-#include "common/base/log.h"
 #include "common/id.h"
 
-/* The files of one attempt on their way out. */
-struct parcel {
-    struct result *r;             /* borrowed */
-    struct attempt *a;            /* borrowed */
-    char base[BLOB_KEY_MAX + 1];  /* key prefix of the job */
-    char video[FILE_PATH_BYTES];  /* being written */
-    char poster[FILE_PATH_BYTES]; /* being written */
-    struct manifest manifest;     /* what is to be published */
-};
+#define VIDEO "video.mp4"
+#define POSTER "poster.png"
 
 status result_open(struct result *r, const struct result_config *config)
 {
@@ -27,6 +18,9 @@ status result_open(struct result *r, const struct result_config *config)
     if (strlen(config->work_dir) >= sizeof(r->work_dir))
         TRY(FAIL(ERR_BADARG, "work_dir: longer than %zu bytes", sizeof(r->work_dir) - 1));
     memcpy(r->work_dir, config->work_dir, strlen(config->work_dir) + 1);
+    if (strlen(config->blob.url) >= sizeof(r->url))
+        TRY(FAIL(ERR_BADARG, "blob: longer than %zu bytes", sizeof(r->url) - 1));
+    memcpy(r->url, config->blob.url, strlen(config->blob.url) + 1);
     TRY(blob_open(&r->blob, &config->blob));
 out:
     return st;
@@ -58,35 +52,15 @@ static void manifest_key(const struct attempt *a, char *dst, size_t room)
     CHECK((size_t)snprintf(dst, room, "%s/manifest.json", base) < room);
 }
 
-static status open_parcel(struct parcel *p, struct result *r, struct attempt *a)
-{
-    status st = OK;
-    char nonce[17], name[32];
-
-    *p = (struct parcel){ .r = r, .a = a };
-    p->manifest.maker = &r->maker;
-    p->manifest.attempt = a;
-    base_key(a, p->base, sizeof(p->base));
-    id_nonce_text(nonce, a->lease.nonce);
-    snprintf(name, sizeof(name), "%s.mp4", nonce);
-    TRY(file_join(p->video, sizeof(p->video), r->work_dir, name));
-    snprintf(name, sizeof(name), "%s.png", nonce);
-    TRY(file_join(p->poster, sizeof(p->poster), r->work_dir, name));
-out:
-    return st;
-}
-
 /* --- adopting -------------------------------------------------------------------------------- */
 
-static status adopt(const struct attempt *a, const char *key, const struct buf *text,
+static status adopt(const char *spec_hash, const char *key, const struct buf *text,
                     struct result_urls *urls)
 {
     status st = OK;
     struct manifest_found found;
-    char spec_hash[DIGEST_HEX_ROOM];
 
     TRY(manifest_read(&found, key, text));
-    TRY(attempt_spec_hash(a, spec_hash));
     if (strcmp(spec_hash, found.spec_hash) != 0)
         TRY(FAIL(ERR_CONFLICT,
                  "%s: the store holds the result of another job with this id and other "
@@ -99,23 +73,21 @@ out:
     return st;
 }
 
-status result_find(struct result *r, struct attempt *a, struct result_urls *urls, bool *found)
+/* Is there a manifest at key? It must be of a job with this spec_hash. */
+static status find(struct result *r, const char *key, const char *spec_hash,
+                   struct result_urls *urls, bool *found)
 {
     status st = OK;
     struct buf text = { .max_bytes = LIMIT_TEXT_FILE_BYTES };
-    char key[BLOB_KEY_MAX + 1];
 
     *found = false;
-    manifest_key(a, key, sizeof(key));
-    r->blob.cancel = &a->cancel;
     st = blob_get(&r->blob, key, &text);
-    r->blob.cancel = NULL;
     if (st == ERR_NOTFOUND) {
         st = OK;
         goto out;
     }
     TRY(st);
-    TRY(adopt(a, key, &text, urls));
+    TRY(adopt(spec_hash, key, &text, urls));
     TRY(blob_url(&r->blob, key, urls->manifest, sizeof(urls->manifest)));
     *found = true;
 out:
@@ -123,17 +95,29 @@ out:
     return st;
 }
 
+status result_find(struct result *r, struct attempt *a, struct result_urls *urls, bool *found)
+{
+    char key[BLOB_KEY_MAX + 1], spec_hash[DIGEST_HEX_ROOM];
+    status st = attempt_spec_hash(a, spec_hash);
+
+    manifest_key(a, key, sizeof(key));
+    r->blob.cancel = &a->cancel;
+    if (st == OK)
+        st = find(r, key, spec_hash, urls, found);
+    r->blob.cancel = NULL;
+    return st;
+}
+
 /* --- encoding -------------------------------------------------------------------------------- */
 
 /* Frames into files; the poster is the first frame. Only busy time counts, waiting is the
  * clip's. */
-static status encode(struct parcel *p)
+static status encode(struct attempt *a, const char *video_path, const char *poster_path)
 {
     status st = OK;
-    struct attempt *a = p->a;
     const struct job_spec *spec = &a->spec;
     const struct media_video_config config = {
-        .path = p->video,
+        .path = video_path,
         .width_px = (int)spec->width_px,
         .height_px = (int)spec->height_px,
         .fps = (int)spec->fps,
@@ -146,7 +130,7 @@ static status encode(struct parcel *p)
         TRY(frames_wait(&a->frames, i, &rgb));
         begin = stage_begin();
         if (i == 0) {
-            TRY(media_png_write(p->poster, rgb, config.width_px, config.height_px));
+            TRY(media_png_write(poster_path, rgb, config.width_px, config.height_px));
             TRY(media_video_open(&video, &config));
         }
         TRY(media_video_add(&video, rgb));
@@ -162,83 +146,54 @@ out:
     return st;
 }
 
-/* --- publishing ------------------------------------------------------------------------------ */
-
-static status store(struct parcel *p, const char *path, const char *name,
-                    struct manifest_output *output)
+/* Size, SHA-256, key and address of the file called name in the item. */
+static status describe(struct result *r, const struct attempt *a, struct spool_item *item,
+                       const char *name, const char *type)
 {
     status st = OK;
-    const struct lease *lease = &p->a->lease;
-    const char *type = strcmp(name, "video.mp4") == 0 ? "video/mp4" : "image/png";
+    struct spool_file *f = &item->files[item->file_count++];
+    struct manifest_output *out = &f->out;
+    char path[FILE_PATH_BYTES], base[BLOB_KEY_MAX + 1], nonce[17];
     uint8_t sha256[DIGEST_BYTES];
-    char nonce[17];
 
-    id_nonce_text(nonce, lease->nonce);
-    CHECK((size_t)snprintf(output->key, sizeof(output->key), "%s/a%lld-%s/%s", p->base,
-                           (long long)lease->attempt, nonce, name) < sizeof(output->key));
-    TRY(digest_file(path, sha256, &output->bytes));
-    digest_hex(sha256, output->sha256_hex);
-    TRY(blob_put_file(&p->r->blob, output->key, path, type, sha256));
-    TRY(blob_url(&p->r->blob, output->key, output->url, sizeof(output->url)));
+    base_key(a, base, sizeof(base));
+    id_nonce_text(nonce, a->lease.nonce);
+    snprintf(f->name, sizeof(f->name), "%s", name);
+    snprintf(f->type, sizeof(f->type), "%s", type);
+    CHECK((size_t)snprintf(out->key, sizeof(out->key), "%s/a%lld-%s/%s", base,
+                           (long long)a->lease.attempt, nonce, name) < sizeof(out->key));
+    TRY(spool_path(item, name, path));
+    TRY(digest_file(path, sha256, &out->bytes));
+    digest_hex(sha256, out->sha256_hex);
+    TRY(blob_url(&r->blob, out->key, out->url, sizeof(out->url)));
 out:
     return st;
 }
 
-static status publish(struct parcel *p, struct result_urls *urls)
+static status keep(struct result *r, struct attempt *a, struct spool_item *item)
 {
     status st = OK;
+    struct manifest manifest = { .maker = &r->maker, .attempt = a };
     struct buf text = { .max_bytes = LIMIT_TEXT_FILE_BYTES };
-    char key[BLOB_KEY_MAX + 1];
-    bool found;
 
-    manifest_key(p->a, key, sizeof(key));
-    TRY(manifest_write(&text, &p->manifest));
-    st = blob_put_new(&p->r->blob, key, text.data, text.len);
-    if (st == ERR_CONFLICT) {
-        TRY(result_find(p->r, p->a, urls, &found));
-        if (!found)
-            TRY(FAIL(ERR_IO, "%s: the store said that it exists and that it does not", key));
-        goto out;
-    }
-    TRY(st);
-    memcpy(urls->video, p->manifest.video.url, sizeof(urls->video));
-    memcpy(urls->poster, p->manifest.poster.url, sizeof(urls->poster));
-    TRY(blob_url(&p->r->blob, key, urls->manifest, sizeof(urls->manifest)));
+    memcpy(item->store, r->url, sizeof(item->store));
+    manifest_key(a, item->manifest_key, sizeof(item->manifest_key));
+    TRY(attempt_spec_hash(a, item->spec_hash));
+    TRY(describe(r, a, item, VIDEO, "video/mp4"));
+    TRY(describe(r, a, item, POSTER, "image/png"));
+    manifest.video = item->files[0].out;
+    manifest.poster = item->files[1].out;
+    TRY(manifest_write(&text, &manifest));
+    TRY(spool_keep(item, &text));
+    item->attempt = a;
 out:
     buf_free(&text);
     return st;
 }
 
-/* A store that is quick does not look at its cancel flag. */
-static status check_wanted(const struct attempt *a)
-{
-    return atomic_load(&a->cancel) ? FAIL(ERR_CANCELLED, "stopped before it was published") : OK;
-}
-
-static status upload(struct parcel *p, struct result_urls *urls)
-{
-    status st = OK;
-    struct attempt *a = p->a;
-    double begin = stage_begin();
-
-    stage_show(&a->stages, STAGE_UPLOAD, 0);
-    p->r->blob.cancel = &a->cancel;
-    TRY(check_wanted(a));
-    TRY(store(p, p->video, "video.mp4", &p->manifest.video));
-    stage_show(&a->stages, STAGE_UPLOAD, 0.5);
-    TRY(store(p, p->poster, "poster.png", &p->manifest.poster));
-    /* The manifest holds the seconds of all that comes before it. */
-    stage_end(&a->stages, STAGE_UPLOAD, begin);
-    TRY(check_wanted(a));
-    TRY(publish(p, urls));
-    stage_show(&a->stages, STAGE_UPLOAD, 1);
-out:
-    p->r->blob.cancel = NULL;
-    return st;
-}
-
-/* Wait for the compute thread after a failure here, keeping the sentence of the failure. */
-static status give_up(struct attempt *a, status st)
+/* Wait for the compute thread after a failure here and drop what was made, keeping the sentence of
+ * the failure. */
+static status give_up(struct attempt *a, struct spool_item *item, status st)
 {
     char sentence[sizeof(a->frames.message)];
 
@@ -246,29 +201,99 @@ static status give_up(struct attempt *a, status st)
     atomic_store(&a->cancel, true);
     if (frames_join(&a->frames) == OK)
         status_clear();
+    spool_drop(item);
     return FAIL(st, "%s", sentence);
 }
 
-/* Remove what is left of a file; a failure to do so is no failure of the job. */
-static void drop(const char *path)
-{
-    if (path[0] && file_remove(path) != OK)
-        log_warn("result.leftover", "error=\"%s\"", status_message());
-}
-
-status result_run(struct result *r, struct attempt *a, struct result_urls *urls)
+status result_make(struct result *r, struct attempt *a, struct spool_item **item)
 {
     status st = OK;
-    struct parcel parcel;
+    char video[FILE_PATH_BYTES], poster[FILE_PATH_BYTES];
+
+    *item = NULL;
+    TRY(spool_begin(item, r->work_dir, &a->lease));
+    TRY(spool_path(*item, VIDEO, video));
+    TRY(spool_path(*item, POSTER, poster));
+    TRY(encode(a, video, poster));
+    TRY(keep(r, a, *item));
+    return OK;
+out:
+    st = give_up(a, *item, st);
+    *item = NULL;
+    return st;
+}
+
+/* --- publishing ------------------------------------------------------------------------------ */
+
+static status store_file(struct result *r, const struct spool_item *item,
+                         const struct spool_file *f)
+{
+    status st = OK;
+    char path[FILE_PATH_BYTES];
+    uint8_t sha256[DIGEST_BYTES];
+
+    TRY(spool_path(item, f->name, path));
+    TRY(digest_from_hex(f->out.sha256_hex, sha256));
+    TRY(blob_put_file(&r->blob, f->out.key, path, f->type, sha256));
+out:
+    return st;
+}
+
+/* A store that is quick does not look at its cancel flag. */
+static status check_wanted(const atomic_bool *cancel)
+{
+    return atomic_load(cancel) ? FAIL(ERR_CANCELLED, "stopped before it was published") : OK;
+}
+
+/* The manifest into the store, or the one that is there into urls. */
+static status publish(struct result *r, const struct spool_item *item, struct result_urls *urls)
+{
+    status st = OK;
+    struct buf text = { .max_bytes = LIMIT_TEXT_FILE_BYTES };
+    bool found;
+
+    TRY(spool_manifest(item, &text));
+    st = blob_put_new(&r->blob, item->manifest_key, text.data, text.len);
+    if (st == ERR_CONFLICT) {
+        TRY(find(r, item->manifest_key, item->spec_hash, urls, &found));
+        if (!found)
+            TRY(FAIL(ERR_IO, "%s: the store said that it exists and that it does not",
+                     item->manifest_key));
+        goto out;
+    }
+    TRY(st);
+    memcpy(urls->video, item->files[0].out.url, sizeof(urls->video));
+    memcpy(urls->poster, item->files[1].out.url, sizeof(urls->poster));
+    TRY(blob_url(&r->blob, item->manifest_key, urls->manifest, sizeof(urls->manifest)));
+out:
+    buf_free(&text);
+    return st;
+}
+
+status result_store(struct result *r, const struct spool_item *item, const atomic_bool *cancel,
+                    struct result_urls *urls)
+{
+    status st = OK;
+    struct attempt *a = item->attempt;
+    bool found = false;
 
     *urls = (struct result_urls){ .is_adopted = false };
-    TRY(open_parcel(&parcel, r, a));
-    TRY(encode(&parcel));
-    TRY(upload(&parcel, urls));
+    r->blob.cancel = cancel;
+    TRY(check_wanted(cancel));
+    /* After a lost answer, or under a lease of the past, the job may have its result already. */
+    if (!a || item->tries > 0)
+        TRY(find(r, item->manifest_key, item->spec_hash, urls, &found));
+    for (int i = 0; i < item->file_count && !found; i++) {
+        if (a && item->tries == 0)
+            stage_show(&a->stages, STAGE_UPLOAD, (double)i / item->file_count);
+        TRY(store_file(r, item, &item->files[i]));
+        TRY(check_wanted(cancel));
+    }
+    if (!found)
+        TRY(publish(r, item, urls));
+    if (a)
+        stage_show(&a->stages, STAGE_UPLOAD, 1);
 out:
-    if (st != OK)
-        st = give_up(a, st);
-    drop(parcel.video);
-    drop(parcel.poster);
+    r->blob.cancel = NULL;
     return st;
 }

@@ -1,12 +1,12 @@
-/* result.h - the way out: frames become a video and a poster, files go to storage, a manifest
- * decides.
+/* result.h - the way out: frames become a video and a poster on disk, files go to storage, a
+ * manifest decides.
  *
  * Keys, with <base> = <output prefix>/<job id>:
  *   <base>/a<attempt>-<nonce>/video.mp4, poster.png   this attempt's own; nobody else writes there
  *   <base>/manifest.json                              written only if absent: whose manifest is
  *                                                     there made the result of the job
  * An attempt that finds another's manifest adopts it, so a job has one result whatever happens.
- * Thread: io (the crew's result thread). */
+ * Thread: one at a time; threads have one each. */
 #ifndef ONESTEP_WORKER_RESULT_H
 #define ONESTEP_WORKER_RESULT_H
 
@@ -14,18 +14,20 @@
 #include "common/blob.h"
 #include "worker/attempt.h"
 #include "worker/manifest.h"
+#include "worker/spool.h"
 
 /* Where results go. */
 struct result_config {
     struct blob_config blob;     /* the store; strings borrowed until result_open returns */
-    const char *work_dir;        /* for files that are being written; must exist */
+    const char *work_dir;        /* for finished clips until they are stored; must exist */
     struct manifest_maker maker; /* strings borrowed until result_close */
 };
 
 /* An open store. */
 struct result {
     struct blob blob;               /* owned */
-    char work_dir[FILE_PATH_BYTES]; /* files named after leases */
+    char url[BLOB_URL_ROOM];        /* of the store */
+    char work_dir[FILE_PATH_BYTES]; /* of spool items */
     struct manifest_maker maker;    /* what manifests say about this worker */
 };
 
@@ -49,10 +51,14 @@ void result_close(struct result *r);
 MUST_USE status result_find(struct result *r, struct attempt *a, struct result_urls *urls,
                             bool *found);
 
-/* Encode the attempt's frames as they become final, wait for the last, store the files, write the
- * manifest. On return the compute thread is through with the attempt.
- * Errors: what the clip ended with; those of media_video, blob and manifest; ERR_CONFLICT as
- * above. */
-MUST_USE status result_run(struct result *r, struct attempt *a, struct result_urls *urls);
+/* Encode the attempt's frames as they become final, wait for the last, and keep files and manifest
+ * as an item on disk. On return the compute thread is through with the attempt.
+ * Errors: what the clip ended with; those of media_video, spool and manifest. */
+MUST_USE status result_make(struct result *r, struct attempt *a, struct spool_item **item);
+
+/* Store the item's files, write the job's manifest, or adopt the one that is there. The item stays.
+ * cancel: polled. Errors: those of blob and spool; ERR_CONFLICT as above; ERR_CANCELLED. */
+MUST_USE status result_store(struct result *r, const struct spool_item *item,
+                             const atomic_bool *cancel, struct result_urls *urls);
 
 #endif

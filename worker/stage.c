@@ -15,7 +15,7 @@ const char *stage_name(enum stage stage)
         [STAGE_FETCH] = "fetch",   [STAGE_DECODE_IMAGE] = "decode_image",
         [STAGE_CLIP] = "clip",     [STAGE_VAE_ENCODE] = "vae_encode",
         [STAGE_UNET] = "unet",     [STAGE_VAE_DECODE] = "vae_decode",
-        [STAGE_ENCODE] = "encode", [STAGE_UPLOAD] = "upload",
+        [STAGE_ENCODE] = "encode", [STAGE_UPLOAD] = "uploading",
     };
 
     CHECK(stage > STAGE_NONE && stage < STAGE_COUNT);

@@ -14,7 +14,7 @@ enum stage {
     STAGE_UNET,         /* noise -> latents */
     STAGE_VAE_DECODE,   /* latents -> frames */
     STAGE_ENCODE,       /* frames -> video file */
-    STAGE_UPLOAD,       /* files -> storage */
+    STAGE_UPLOAD,       /* files -> storage; they are safe on disk */
     STAGE_COUNT
 };
 

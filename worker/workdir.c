@@ -10,12 +10,14 @@
 #include <unistd.h>
 
 #include "common/base/log.h"
+#include "worker/spool.h"
 
 #define PREFIX "onestep-worker-"
 #define TRIES 8
 
-/* Remove the folder at path if it is ours and nobody holds its lock. */
-static void remove_if_dead(const char *path)
+/* Remove the folder at path if it is ours and nobody holds its lock; its finished clips go to the
+ * folder to. */
+static void remove_if_dead(const char *path, const char *to)
 {
     struct stat info;
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -23,7 +25,9 @@ static void remove_if_dead(const char *path)
     if (fd < 0)
         return;
     if (fstat(fd, &info) == 0 && info.st_uid == geteuid() && flock(fd, LOCK_EX | LOCK_NB) == 0) {
-        if (file_remove_tree(path) == OK)
+        if (spool_move(path, to) > 0)
+            log_error("workdir.kept", "path=%s", path);
+        else if (file_remove_tree(path) == OK)
             log_info("workdir.cleaned", "path=%s", path);
         else
             log_warn("workdir.leftover", "error=\"%s\"", status_message());
@@ -31,7 +35,7 @@ static void remove_if_dead(const char *path)
     close(fd);
 }
 
-static void remove_dead(const char *base)
+static void remove_dead(const char *base, const char *own)
 {
     char path[FILE_PATH_BYTES];
     struct dirent *entry;
@@ -41,8 +45,8 @@ static void remove_dead(const char *base)
         return;
     while ((entry = readdir(dir))) {
         if (strncmp(entry->d_name, PREFIX, strlen(PREFIX)) == 0 &&
-            file_join(path, sizeof(path), base, entry->d_name) == OK)
-            remove_if_dead(path);
+            file_join(path, sizeof(path), base, entry->d_name) == OK && strcmp(path, own) != 0)
+            remove_if_dead(path, own);
     }
     closedir(dir);
 }
@@ -68,7 +72,6 @@ status workdir_open(struct workdir *w, const char *base)
 
     *w = (struct workdir){ .fd = -1 };
     TRY(file_make_dirs(base));
-    remove_dead(base);
     for (int i = 0; i < TRIES && !w->is_open; i++) {
         TRY(file_join(w->path, sizeof(w->path), base, PREFIX "XXXXXX"));
         if (!mkdtemp(w->path))
@@ -77,16 +80,25 @@ status workdir_open(struct workdir *w, const char *base)
     }
     if (!w->is_open)
         TRY(FAIL(ERR_IO, "%s: a new folder can't be locked; give --work-dir another place", base));
+    remove_dead(base, w->path);
 out:
     return st;
 }
 
 void workdir_close(struct workdir *w)
 {
+    struct spool_item *left = NULL;
+
     if (!w->is_open)
         return;
-    if (file_remove_tree(w->path) != OK)
+    if (spool_find(&left, w->path) == OK && left)
+        log_warn("workdir.kept",
+                 "path=%s reason=\"clips that are not stored yet; the next worker "
+                 "with this --work-dir stores them\"",
+                 w->path);
+    else if (file_remove_tree(w->path) != OK)
         log_warn("workdir.leftover", "error=\"%s\"", status_message());
+    spool_free_all(left);
     close(w->fd);
     *w = (struct workdir){ .fd = -1 };
 }

@@ -1,7 +1,8 @@
-/* workdir.h - a private folder for files that are being written, gone when the worker is.
+/* workdir.h - a private folder for clips from their first frame until they are stored.
  *
- * A worker that is killed leaves its folder behind; the next one that starts on the same base
- * removes it. A lock on the folder says that its owner lives. */
+ * A worker that is killed, or that ends while the store is down, leaves its folder behind; the next
+ * one that starts on the same base takes its finished clips (worker/spool.h) and removes it. A lock
+ * on the folder says that its owner lives. */
 #ifndef ONESTEP_WORKER_WORKDIR_H
 #define ONESTEP_WORKER_WORKDIR_H
 
@@ -16,11 +17,13 @@ struct workdir {
     bool is_open;               /* there is something to remove */
 };
 
-/* Remove what dead workers of this user left below base, and make a folder there; base is made when
- * it is missing. Errors: ERR_IO, ERR_FULL, ERR_NOTFOUND naming the path. */
+/* Make a folder below base, move there what dead workers of this user finished, and remove what
+ * else they left; base is made when it is missing. Errors: ERR_IO, ERR_FULL, ERR_NOTFOUND naming
+ * the path. */
 MUST_USE status workdir_open(struct workdir *w, const char *base);
 
-/* Remove the folder with all files in it. Accepts a zeroed struct. */
+/* Remove the folder with all files in it, unless there are finished clips in it. Accepts a zeroed
+ * struct. */
 void workdir_close(struct workdir *w);
 
 #endif

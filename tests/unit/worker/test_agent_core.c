@@ -184,7 +184,8 @@ static struct lease lease_of(int n)
 {
     struct lease l = { .job = "00jjjjjjjjjjjjjjjjjjjjjjjj", .attempt = 1, .nonce = (uint64_t)n };
 
-    l.job[25] = (char)('0' + n);
+    l.job[24] = n < 10 ? 'j' : (char)('0' + n / 10);
+    l.job[25] = (char)('0' + n % 10);
     return l;
 }
 
@@ -388,6 +389,51 @@ TEST(with_prefetch_the_next_job_is_asked_for_when_the_running_one_ends_soon)
     EXPECT_INT(w->job_count, 2);
     tick(w, 100);
     EXPECT_INT(granted(w), 2); /* not a third */
+    close_world(w);
+}
+
+/* Clips that wait for a store that is down keep their leases, and the device its work. */
+TEST(storage_kept_leases_do_not_hold_up_the_next_job)
+{
+    struct agent_config config = usual_config();
+    struct world *w = open_connected(&config);
+    const struct msg *state;
+
+    for (int i = 1; i <= MSG_LEASES_MAX / 2 + 1; i++) {
+        EXPECT_INT(granted(w), i);
+        give_job(w, 0, i);
+        note(w, AGENT_START, i);
+        EXPECT_INT(granted(w), i);
+        clear(w);
+        note(w, AGENT_KEPT, i);
+        if (i <= MSG_LEASES_MAX / 2)
+            EXPECT_INT(granted(w), i + 1);
+    }
+    EXPECT_INT(count_sent(w, MSG_CREDIT), 0); /* some places stay free for what is owed */
+    clear(w);
+    pass_time(w, 1000, 1);
+    state = must_have_sent(w, 0, MSG_STATE);
+    EXPECT_INT(state->state.lease_count, MSG_LEASES_MAX / 2 + 1);
+    note(w, AGENT_DONE, 1);
+    give_ack(w, 1, VERDICT_OK);
+    EXPECT_INT(granted(w), MSG_LEASES_MAX / 2 + 2);
+    close_world(w);
+}
+
+TEST(storage_a_paused_agent_asks_for_no_jobs)
+{
+    struct agent_config config = usual_config();
+    struct world *w = open_connected(&config);
+
+    give_job(w, 0, 1);
+    agent_core_pause(w->core, true);
+    note(w, AGENT_DONE, 1);
+    give_ack(w, 1, VERDICT_OK);
+    tick(w, 1000);
+    EXPECT_INT(granted(w), 1);
+    agent_core_pause(w->core, false);
+    tick(w, 1000);
+    EXPECT_INT(granted(w), 2);
     close_world(w);
 }
 

@@ -6,13 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <time.h>
 
+#include "common/base/clock.h"
 #include "common/base/file.h"
 #include "common/base/json.h"
 #include "common/id.h"
 #include "common/media.h"
 #include "common/url.h"
+#include "tests/tool/httpd.h"
 #include "tests/tool/test.h"
 #include "worker/crew.h"
 #include "worker/model/safetensors.h"
@@ -29,7 +32,8 @@ struct said {
     status code;
     char sentence[512];
     char video[1024], poster[1024], manifest[1024];
-    int starts, reports;
+    int starts, reports, kept;
+    char stage[32]; /* the last one */
     double progress;
 };
 
@@ -42,6 +46,7 @@ struct world {
     pthread_cond_t change;
     struct said said[64];
     int count;
+    bool is_full;               /* as was said last */
     int broken;                 /* times that the device was said to be broken */
     int may_break;              /* times that it should be said */
     const struct rlimit *files; /* limit of file sizes from the start of compute; NULL: none */
@@ -79,6 +84,7 @@ static void on_report(void *self, const struct lease *lease, const char *stage, 
     EXPECT(progress >= s->progress && progress <= 1);
     s->progress = progress;
     s->reports++;
+    snprintf(s->stage, sizeof(s->stage), "%s", stage);
     stop = w->stop_at && strcmp(stage, w->stop_at) == 0;
     pthread_mutex_unlock(&w->lock);
     if (stop)
@@ -96,6 +102,26 @@ static void end(struct world *w, const struct lease *lease, enum end how, status
     s->end = how;
     s->code = code;
     snprintf(s->sentence, sizeof(s->sentence), "%s", sentence);
+    pthread_cond_broadcast(&w->change);
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void on_kept(void *self, const struct lease *lease)
+{
+    struct world *w = self;
+
+    pthread_mutex_lock(&w->lock);
+    about(w, lease)->kept++;
+    pthread_cond_broadcast(&w->change);
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void on_full(void *self, bool is_full)
+{
+    struct world *w = self;
+
+    pthread_mutex_lock(&w->lock);
+    w->is_full = is_full;
     pthread_cond_broadcast(&w->change);
     pthread_mutex_unlock(&w->lock);
 }
@@ -139,9 +165,11 @@ static const char *in_tmp(const char *name, char *dst)
     return dst;
 }
 
-/* The crew with its store in test_tmpdir()/out; dump: write dumps to test_tmpdir()/dump. */
-static void open_world(struct world *w, bool dump)
+/* The crew with its store in test_tmpdir()/out, or an S3 store at this port of this machine when
+ * that is not 0; dump: write dumps to test_tmpdir()/dump. */
+static void open_world_at(struct world *w, bool dump, int s3_port, uint64_t spool_bytes_max)
 {
+    char endpoint[64];
     char dir[FILE_PATH_BYTES], work[FILE_PATH_BYTES], dumps[FILE_PATH_BYTES], url[URL_ROOM];
     const struct pipeline_config pipeline = {
         .model_dir = MODEL,
@@ -155,19 +183,33 @@ static void open_world(struct world *w, bool dump)
         .fetch = { .input_root = test_tmpdir() },
         .result = { .work_dir = in_tmp("work", work),
                     .maker = { "tiny-a", "hash", "cpu", "build" } },
+        .spool_bytes_max = spool_bytes_max,
         .dump_dir = dump ? in_tmp("dump", dumps) : "",
         .model_dir = MODEL,
-        .ops = { w, on_start, on_report, on_done, on_fail, on_stopped, on_broken },
+        .ops = { w, on_start, on_report, on_kept, on_full, on_done, on_fail, on_stopped,
+                 on_broken },
     };
 
     memset(w, 0, sizeof(*w));
     EXPECT(pthread_mutex_init(&w->lock, NULL) == 0 && pthread_cond_init(&w->change, NULL) == 0);
     EXPECT_OK(url_from_path(in_tmp("out", dir), url, sizeof(url)));
     config.result.blob.url = url;
+    if (s3_port) {
+        snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%d", s3_port);
+        config.result.blob.url = "s3://clips/out";
+        config.result.blob.s3 = (struct s3_config){
+            .endpoint = endpoint, .path_style = true, .access_key = "AKID", .secret_key = "secret"
+        };
+    }
     EXPECT_OK(file_make_dirs(work));
     EXPECT_OK(media_decoder_open(&w->decoder));
     EXPECT_OK(pipeline_open(&w->pipeline, &pipeline));
     EXPECT_OK(crew_open(&w->crew, &config));
+}
+
+static void open_world(struct world *w, bool dump)
+{
+    open_world_at(w, dump, 0, 1 << 20);
 }
 
 static void close_world(struct world *w)
@@ -521,4 +563,185 @@ TEST(crew_names_the_full_disk_and_recovers)
     lease = take(&w, &spec, job_a, 2);
     EXPECT(wait_for(&w, &lease).end == END_DONE);
     close_world(&w);
+}
+
+/* --- clips that wait for the store ----------------------------------------------------------- */
+
+/* What a test waits for. */
+struct wish {
+    struct world *w;
+    const struct lease *lease;
+    struct httpd *store;
+    const char *object;
+};
+
+static bool is_kept(void *self)
+{
+    struct wish *wish = self;
+    bool is_true;
+
+    pthread_mutex_lock(&wish->w->lock);
+    is_true = about(wish->w, wish->lease)->kept > 0;
+    pthread_mutex_unlock(&wish->w->lock);
+    return is_true;
+}
+
+static bool is_full(void *self)
+{
+    struct wish *wish = self;
+    bool is_true;
+
+    pthread_mutex_lock(&wish->w->lock);
+    is_true = wish->w->is_full;
+    pthread_mutex_unlock(&wish->w->lock);
+    return is_true;
+}
+
+static bool has_room(void *self)
+{
+    return !is_full(self);
+}
+
+static bool is_stored(void *self)
+{
+    struct wish *wish = self;
+
+    return httpd_stored(wish->store, wish->object, NULL);
+}
+
+static bool is_work_empty(void *self)
+{
+    struct spool_item *found = NULL;
+    char work[FILE_PATH_BYTES];
+    bool is_empty;
+
+    (void)self;
+    EXPECT_OK(spool_find(&found, in_tmp("work", work)));
+    is_empty = !found;
+    spool_free_all(found);
+    return is_empty;
+}
+
+#define WAIT(condition, wish) EXPECT(clock_wait_for(condition, wish, DEADLINE_S * 1000))
+
+static void start_store(struct httpd *d, bool is_down)
+{
+    const struct httpd_fault fault = { .kind = HTTPD_STATUS, .code = 503 };
+
+    httpd_start(d, &(struct httpd_config){ .access_key = "AKID", .secret_key = "secret" });
+    if (is_down)
+        httpd_fault(d, &fault);
+}
+
+static void mend(struct httpd *d)
+{
+    httpd_fault(d, &(struct httpd_fault){ .kind = HTTPD_NO_FAULT });
+}
+
+/* While the store is down the crew makes the next clip, says "uploading", says when its budget is
+ * reached, and delivers all of it once the store is back. */
+TEST(storage_spool_waits_for_the_store)
+{
+    struct world w;
+    struct httpd store;
+    struct job_spec spec = job_for("in.png");
+    struct lease one, two;
+    struct wish wish = { .w = &w };
+    struct said said;
+
+    start_store(&store, true);
+    open_world_at(&w, false, store.port, 1);
+    one = take(&w, &spec, job_a, 1);
+    wish.lease = &one;
+    WAIT(is_kept, &wish);
+    WAIT(is_full, &wish);
+    two = take(&w, &spec, job_b, 1);
+    wish.lease = &two;
+    WAIT(is_kept, &wish);
+    pthread_mutex_lock(&w.lock);
+    EXPECT(about(&w, &one)->end == END_NONE && about(&w, &two)->end == END_NONE);
+    EXPECT_TEXT(about(&w, &one)->stage, "uploading");
+    pthread_mutex_unlock(&w.lock);
+    mend(&store);
+    said = wait_for(&w, &one);
+    EXPECT(said.end == END_DONE);
+    EXPECT_TEXT(said.manifest, "s3://clips/out/00aaaaaaaaaaaaaaaaaaaaaaaa/manifest.json");
+    EXPECT(wait_for(&w, &two).end == END_DONE);
+    WAIT(has_room, &wish);
+    WAIT(is_work_empty, NULL);
+    close_world(&w);
+    httpd_stop(&store);
+}
+
+/* A lost lease does not cost the clip; a cancelled job does. */
+TEST(storage_spool_outlives_its_lease)
+{
+    struct world w;
+    struct httpd store;
+    struct job_spec spec = job_for("in.png");
+    struct lease lost, cancelled, again;
+    struct wish wish = { .w = &w,
+                         .store = &store,
+                         .object = "/clips/out/00aaaaaaaaaaaaaaaaaaaaaaaa/manifest.json" };
+
+    start_store(&store, true);
+    open_world_at(&w, false, store.port, 1 << 20);
+    lost = take(&w, &spec, job_a, 1);
+    wish.lease = &lost;
+    WAIT(is_kept, &wish);
+    cancelled = take(&w, &spec, job_b, 1);
+    wish.lease = &cancelled;
+    WAIT(is_kept, &wish);
+    crew_cancel(&w.crew, &lost, VERDICT_LOST);
+    crew_cancel(&w.crew, &cancelled, VERDICT_CANCELLED);
+    EXPECT(wait_for(&w, &lost).end == END_STOPPED);
+    EXPECT(wait_for(&w, &cancelled).end == END_STOPPED);
+    mend(&store);
+    WAIT(is_stored, &wish);
+    WAIT(is_work_empty, NULL);
+    EXPECT(!httpd_stored(&store, "/clips/out/00bbbbbbbbbbbbbbbbbbbbbbbb/manifest.json", NULL));
+    again = take(&w, &spec, job_a, 2);
+    EXPECT(wait_for(&w, &again).end == END_DONE);
+    pthread_mutex_lock(&w.lock);
+    EXPECT_INT(about(&w, &again)->starts, 0);
+    pthread_mutex_unlock(&w.lock);
+    close_world(&w);
+    httpd_stop(&store);
+}
+
+/* A worker is killed while its clip waits for a store that is not there; the next one finds the
+ * clip, and the job's next attempt finds the result. */
+TEST(storage_spool_is_taken_up_after_a_kill)
+{
+    struct world w;
+    struct httpd store;
+    struct job_spec spec = job_for("in.png");
+    struct lease lease;
+    struct wish wish = { .w = &w,
+                         .store = &store,
+                         .lease = &lease,
+                         .object = "/clips/out/00aaaaaaaaaaaaaaaaaaaaaaaa/manifest.json" };
+    pid_t pid = fork();
+    int code;
+
+    EXPECT(pid >= 0);
+    if (pid == 0) {
+        open_world_at(&w, false, 1, 1 << 20); /* nobody listens at port 1 */
+        lease = take(&w, &spec, job_a, 1);
+        WAIT(is_kept, &wish);
+        raise(SIGKILL);
+    }
+    EXPECT(waitpid(pid, &code, 0) == pid && WIFSIGNALED(code) && WTERMSIG(code) == SIGKILL);
+    EXPECT(!is_work_empty(NULL));
+    start_store(&store, false);
+    open_world_at(&w, false, store.port, 1 << 20);
+    WAIT(is_stored, &wish);
+    WAIT(is_work_empty, NULL);
+    lease = take(&w, &spec, job_a, 2);
+    EXPECT(wait_for(&w, &lease).end == END_DONE);
+    pthread_mutex_lock(&w.lock);
+    EXPECT_INT(about(&w, &lease)->starts, 0);
+    pthread_mutex_unlock(&w.lock);
+    close_world(&w);
+    httpd_stop(&store);
 }

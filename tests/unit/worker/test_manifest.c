@@ -119,7 +119,7 @@ TEST(manifest_holds_what_it_promises)
     expect_text_at(&part, "format", "jpeg");
     expect_int_at(&part, "width", 640);
     part = json_find(&root, "stage_seconds");
-    EXPECT_INT(json_count(&part), STAGE_COUNT - 1);
+    EXPECT_INT(json_count(&part), STAGE_UPLOAD - 1);
     EXPECT_OK(json_get_double(&part, "unet", 0, 10, &seconds));
     EXPECT(seconds == 1.5);
     part = json_find(&root, "outputs");
