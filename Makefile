@@ -307,8 +307,14 @@ format:
 
 # tests/bench/bench_NAME.c is run by `make bench-NAME`; JSON=1 asks for JSON lines.
 # `make bench` runs all, one after the other: side by side they would measure each other.
-bench: $(BENCHES:%=$(BUILD)/bin/%)
+bench: $(patsubst %,$(BUILD)/bin/%,$(filter-out bench_engine,$(BENCHES)))
 	@for b in $^; do "$$b" $(if $(filter 1,$(JSON)),--json); done
+# One clip of full SVD size beside diffusers; the random checkpoint is kept in build/.
+MODEL     ?= build/svd-random
+SIZE      ?= 14x448x256
+PRECISION ?= bf16
+bench-engine: $(BUILD)/bin/bench_engine $(BUILD)/bin/make_checkpoint
+	@tests/bench/peers/engine.sh $(BUILD)/bin $(MODEL) $(SIZE) $(PRECISION) $(JSON)
 bench-%: $(BUILD)/bin/bench_%
 	@$< $(if $(filter 1,$(JSON)),--json)
 
@@ -340,6 +346,7 @@ help:
 #? make check        lint and test with warnings as errors
 #? make fuzz         feed damaged input to every parser; needs clang, which it installs
 #? make prove        the long forms of the simulations: a million faults
+#? make bench-engine one clip of full SVD size, random weights, beside diffusers if installed
 #? make bench-NAME   one benchmark of tests/bench (make bench: all); JSON=1 prints JSON lines
 #? make format       clang-format every source file in place
 #? make install      programs, manuals, completions, sample checkpoint and settings below
@@ -355,6 +362,7 @@ help:
 #? FUZZ_SECONDS=N FUZZ='NAME...'    how long `make fuzz` runs each entry; which ones
 #? PREFIX=DIR DESTDIR=DIR           where `make install` puts things; default /usr/local
 #? PROVE_FAULTS=N                   faults that `make prove` puts into the simulated cluster
+#? SIZE=14x1024x576 PRECISION=f32   for bench-engine; MODEL=DIR takes that checkpoint
 #? V=1                              show commands
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
