@@ -18,12 +18,21 @@
 
 #define SHOWN_ROOM 160
 
-struct fetch_state {
-    char root[FILE_PATH_BYTES];     /* input_root, absolute as configured; "" when there is none */
+/* A directory that files may be read below. */
+struct root {
+    char path[FILE_PATH_BYTES];     /* absolute as configured */
     char resolved[FILE_PATH_BYTES]; /* the same without links */
-    int root_fd;                    /* -1 when there is none */
-    struct http guarded;            /* for strangers' URLs */
-    struct http trusted;            /* for the S3 endpoint, which the operator names */
+    int fd;
+};
+
+struct fetch_state {
+    struct root roots[FETCH_ROOTS_MAX];
+    int root_count;
+    struct cache cache; /* closed when there is none */
+    bool (*is_wanted)(const void *bytes, size_t len);
+    const char *wanted;
+    struct http guarded; /* for strangers' URLs */
+    struct http trusted; /* for the S3 endpoint, which the operator names */
     struct s3 s3;
     size_t max_bytes;
     int timeout_ms;
@@ -43,21 +52,45 @@ static status make_absolute(char *dst, size_t room, const char *path)
     return strcmp(path, ".") == 0 ? file_join(dst, room, "", cwd) : file_join(dst, room, cwd, path);
 }
 
-static status open_root(struct fetch_state *s, const char *root)
+static status open_root(struct root *r, const char *path)
 {
     char resolved[PATH_MAX];
     size_t len;
     status st = OK;
 
-    TRY(make_absolute(s->root, sizeof(s->root), root));
-    for (len = strlen(s->root); len > 1 && s->root[len - 1] == '/'; len--)
-        s->root[len - 1] = '\0';
-    s->root_fd = open(s->root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (s->root_fd < 0 && errno == ENOENT)
-        TRY(FAIL(ERR_NOTFOUND, "input_root: %s: no such folder; make it or name another", root));
-    if (s->root_fd < 0 || !realpath(s->root, resolved))
-        TRY(file_errno(errno, root));
-    TRY(file_join(s->resolved, sizeof(s->resolved), "", resolved));
+    r->fd = -1;
+    TRY(make_absolute(r->path, sizeof(r->path), path));
+    for (len = strlen(r->path); len > 1 && r->path[len - 1] == '/'; len--)
+        r->path[len - 1] = '\0';
+    r->fd = open(r->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (r->fd < 0 && errno == ENOENT)
+        TRY(FAIL(ERR_NOTFOUND, "input_root: %s: no such folder; make it or name another", path));
+    if (r->fd < 0 || !realpath(r->path, resolved))
+        TRY(file_errno(errno, path));
+    TRY(file_join(r->resolved, sizeof(r->resolved), "", resolved));
+out:
+    return st;
+}
+
+/* roots: paths with ":" between. */
+static status open_roots(struct fetch_state *s, const char *roots)
+{
+    char path[FILE_PATH_BYTES];
+    status st = OK;
+
+    while (*roots) {
+        size_t len = strcspn(roots, ":");
+
+        if (s->root_count == FETCH_ROOTS_MAX)
+            TRY(FAIL(ERR_BADARG, "input_root: more than %d folders", FETCH_ROOTS_MAX));
+        if (len == 0 || len >= sizeof(path))
+            TRY(FAIL(ERR_BADARG, "input_root: a folder of %zu characters, want 1 to %zu", len,
+                     sizeof(path) - 1));
+        memcpy(path, roots, len);
+        path[len] = '\0';
+        TRY(open_root(&s->roots[s->root_count++], path));
+        roots += len + (roots[len] == ':');
+    }
 out:
     return st;
 }
@@ -73,11 +106,13 @@ status fetch_open(struct fetch *f, const struct fetch_config *c)
     *f = (struct fetch){ .state = s };
     if (!s)
         return FAIL(ERR_NOMEM, "no memory for a fetcher");
-    s->root_fd = -1;
     s->max_bytes = c->max_bytes ? c->max_bytes : LIMIT_IMAGE_BYTES;
     s->timeout_ms = c->timeout_ms ? c->timeout_ms : FETCH_TIMEOUT_MS_DEFAULT;
-    if (c->input_root && *c->input_root)
-        TRY(open_root(s, c->input_root));
+    s->is_wanted = c->is_wanted;
+    s->wanted = c->wanted;
+    TRY(open_roots(s, c->input_root ? c->input_root : ""));
+    if (c->cache.dir && *c->cache.dir)
+        TRY(cache_open(&s->cache, &c->cache));
     TRY(s3_open(&s->s3, &c->s3));
     TRY(http_open(&s->guarded, &guarded));
     TRY(http_open(&s->trusted, &trusted));
@@ -96,8 +131,11 @@ void fetch_close(struct fetch *f)
     http_close(&s->guarded);
     http_close(&s->trusted);
     s3_close(&s->s3);
-    if (s->root_fd >= 0)
-        close(s->root_fd);
+    cache_close(&s->cache);
+    for (int i = 0; i < s->root_count; i++) {
+        if (s->roots[i].fd >= 0)
+            close(s->roots[i].fd);
+    }
     free(s);
     f->state = NULL;
 }
@@ -118,29 +156,43 @@ static const char *below(const char *path, const char *root)
 
 static status outside(const struct fetch_state *s, const char *path)
 {
-    if (s->root_fd < 0)
+    if (!s->root_count)
         return FAIL(ERR_BADARG,
                     "%s: this worker reads no files; set its input_root to the folder "
                     "with the images, or give an http(s) or s3 URL",
                     path);
     return FAIL(ERR_BADARG,
-                "%s: outside the worker's input_root %s (or a link that leads out of it); "
+                "%s: outside the worker's input_root %s%s (or a link that leads out of it); "
                 "put the image there",
-                path, s->root);
+                path, s->roots[0].path, s->root_count > 1 ? " and others" : "");
+}
+
+/* The root that path is below, the one that is given first when they overlap; *rest: the path from
+ * there. */
+static const struct root *find_root(const struct fetch_state *s, const char *path,
+                                    const char **rest)
+{
+    for (int i = 0; i < s->root_count; i++) {
+        *rest = below(path, s->roots[i].path);
+        if (!*rest)
+            *rest = below(path, s->roots[i].resolved);
+        if (*rest)
+            return &s->roots[i];
+    }
+    return NULL;
 }
 
 static status open_below_root(struct fetch_state *s, const char *path, int *fd)
 {
     struct open_how how = { .flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
                             .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS };
-    const char *rest = below(path, s->root);
+    const char *rest;
+    const struct root *root = find_root(s, path, &rest);
     long got;
 
-    if (!rest)
-        rest = below(path, s->resolved);
-    if (s->root_fd < 0 || !rest)
+    if (!root)
         return outside(s, path);
-    got = syscall(SYS_openat2, s->root_fd, rest, &how, sizeof(how));
+    got = syscall(SYS_openat2, root->fd, rest, &how, sizeof(how));
     if (got < 0 && errno == EXDEV)
         return outside(s, path);
     if (got < 0 && errno == ENOSYS)
@@ -209,46 +261,102 @@ out:
 
 /* --- http and s3 ---------------------------------------------------------------------------- */
 
-static status get_http(struct fetch_state *s, struct http *h, struct http_request *q,
-                       struct buf *out)
+/* What the cache asks for: one URL. */
+struct remote {
+    struct fetch_state *s;
+    const char *url; /* as the job gave it, for sentences */
+    const struct url *u;
+    const atomic_bool *cancel;
+};
+
+/* Refuse what no job could use, before it fills the cache. */
+static status check_kind(const struct fetch_state *s, const char *url, const void *bytes,
+                         size_t len)
 {
-    struct http_response r = { 0 };
+    char shown[SHOWN_ROOM];
+
+    return !s->is_wanted || s->is_wanted(bytes, len)
+               ? OK
+               : FAIL(ERR_CORRUPT, "%s: not %s", url_for_people(url, shown, sizeof(shown)),
+                      s->wanted);
+}
+
+/* etag: of the content that the cache has; its URL may say that nothing has changed. */
+static status get_http(const struct remote *r, struct http *h, struct http_request *q,
+                       struct buf *out, char etag[CACHE_ETAG_ROOM], bool *is_same)
+{
+    struct http_response answer = { 0 };
+    char header[CACHE_ETAG_ROOM + 32];
     status st = OK;
 
     q->method = HTTP_GET;
-    q->response_bytes_max = s->max_bytes;
-    q->timeout_ms = s->timeout_ms;
-    TRY(http_do(h, q, &r));
-    TRY(http_check(q, &r));
-    TRY(buf_append(out, r.body.data, r.body.len));
+    q->response_bytes_max = r->s->max_bytes;
+    q->timeout_ms = r->s->timeout_ms;
+    q->cancel = r->cancel;
+    if (*etag) {
+        snprintf(header, sizeof(header), "If-None-Match: \"%s\"", etag);
+        q->headers[0] = header;
+    }
+    TRY(http_do(h, q, &answer));
+    *is_same = *etag && answer.code == 304;
+    if (*is_same)
+        goto out;
+    TRY(http_check(q, &answer));
+    TRY(check_kind(r->s, r->url, answer.body.data, answer.body.len));
+    TRY(buf_append(out, answer.body.data, answer.body.len));
+    snprintf(etag, CACHE_ETAG_ROOM, "%s", answer.etag);
 out:
-    http_response_free(&r);
+    http_response_free(&answer);
     return st;
 }
 
-static status get_s3(struct fetch_state *s, const struct url *u, const atomic_bool *cancel,
-                     struct buf *out)
+static status get_s3(const struct remote *r, struct buf *out, char etag[CACHE_ETAG_ROOM],
+                     bool *is_same)
 {
+    struct fetch_state *s = r->s;
     const struct sigv4_signer sign = s3_signer(&s->s3);
     char key[URL_ROOM], address[URL_ROOM];
-    struct http_request q = { .url = address, .cancel = cancel };
+    struct http_request q = { .url = address };
     status st = OK;
 
-    TRY(url_decode_path(u, key, sizeof(key)));
+    TRY(url_decode_path(r->u, key, sizeof(key)));
     if (!*key)
-        TRY(FAIL(ERR_BADARG, "s3://%s: no key; want s3://bucket/key", u->host));
-    TRY(s3_address(&s->s3, u->host, key, address, sizeof(address)));
+        TRY(FAIL(ERR_BADARG, "s3://%s: no key; want s3://bucket/key", r->u->host));
+    TRY(s3_address(&s->s3, r->u->host, key, address, sizeof(address)));
     q.sign = *s->s3.access_key ? &sign : NULL;
-    TRY(get_http(s, &s->trusted, &q, out));
+    TRY(get_http(r, &s->trusted, &q, out, etag, is_same));
 out:
     return st;
+}
+
+static status get_remote(void *self, struct buf *out, char etag[CACHE_ETAG_ROOM], bool *is_same)
+{
+    const struct remote *r = self;
+    struct http_request q = { .url = r->url, .follow_redirects = true };
+
+    if (r->u->scheme == URL_S3)
+        return get_s3(r, out, etag, is_same);
+    return get_http(r, &r->s->guarded, &q, out, etag, is_same);
+}
+
+static status get_cached(struct remote *r, struct buf *out)
+{
+    const struct cache_source source = {
+        .self = r, .fetch = get_remote, .cancel = r->cancel, .wait_ms = r->s->timeout_ms
+    };
+    char etag[CACHE_ETAG_ROOM] = "";
+    bool is_same;
+
+    if (r->s->cache.is_open)
+        return cache_get(&r->s->cache, r->url, &source, out);
+    return get_remote(r, out, etag, &is_same);
 }
 
 status fetch_get(struct fetch *f, const char *url, struct buf *out)
 {
     struct fetch_state *s = f->state;
-    struct http_request q = { .url = url, .follow_redirects = true, .cancel = f->cancel };
     struct url u;
+    struct remote remote = { .s = s, .url = url, .u = &u, .cancel = f->cancel };
     status st = OK;
 
     CHECK(s);
@@ -258,10 +366,8 @@ status fetch_get(struct fetch *f, const char *url, struct buf *out)
     TRY(url_parse(&u, url));
     if (u.scheme == URL_FILE)
         TRY(get_file(s, &u, out));
-    else if (u.scheme == URL_S3)
-        TRY(get_s3(s, &u, f->cancel, out));
     else
-        TRY(get_http(s, &s->guarded, &q, out));
+        TRY(get_cached(&remote, out));
 out:
     if (st != OK)
         buf_reset(out);

@@ -61,12 +61,13 @@ struct exchange {
     int hops;                     /* redirects of this try */
     uint64_t sent_bytes;
     int64_t deadline_ms;
-    int64_t resume_ms;  /* when PAUSED ends */
-    bool is_refused;    /* the guard said no */
-    bool is_too_large;  /* the answer is over response_bytes_max */
-    bool has_hung_up;   /* enough of an error's body was read */
-    status local;       /* a failure of our own: disk, memory; its sentence is in why */
-    char why[WHY_ROOM]; /* what went wrong, for the sentence */
+    int64_t resume_ms;    /* when PAUSED ends */
+    bool is_refused;      /* the guard said no */
+    bool is_port_refused; /* because of the port */
+    bool is_too_large;    /* the answer is over response_bytes_max */
+    bool has_hung_up;     /* enough of an error's body was read */
+    status local;         /* a failure of our own: disk, memory; its sentence is in why */
+    char why[WHY_ROOM];   /* what went wrong, for the sentence */
     bool may_retry;
     int64_t retry_after_ms;
     int64_t date_ms;       /* the answer's Date; 0: none */
@@ -101,9 +102,14 @@ static curl_socket_t on_socket(void *self, curlsocktype purpose, struct curl_soc
     struct exchange *x = self;
 
     (void)purpose;
-    if (!x->h->config.allow_private_hosts && !http_address_is_public(&a->addr, a->addrlen)) {
-        x->is_refused = true;
-        return CURL_SOCKET_BAD;
+    if (!x->h->config.allow_private_hosts) {
+        bool is_public = http_address_is_public(&a->addr, a->addrlen);
+        bool is_web = http_port_is_webs(&a->addr, a->addrlen);
+
+        x->is_refused |= !is_public;
+        x->is_port_refused |= !is_web;
+        if (!is_public || !is_web)
+            return CURL_SOCKET_BAD;
     }
     return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
 }
@@ -508,6 +514,12 @@ static status judge_transfer(struct exchange *x, CURLcode code)
         snprintf(x->why, WHY_ROOM, "more than %zu bytes, the limit", x->q->response_bytes_max);
         return ERR_BADARG;
     }
+    if (x->is_port_refused && !x->is_refused) {
+        snprintf(x->why, WHY_ROOM,
+                 "its port is none of 80, 443, 8080, 8443; allow_private_hosts: true would permit "
+                 "it");
+        return ERR_BADARG;
+    }
     if (x->is_refused) {
         snprintf(x->why, WHY_ROOM,
                  "the host's address is not public (loopback, private, ...); "
@@ -564,7 +576,8 @@ static void begin_transfer(struct exchange *x)
     x->r->body_bytes = x->sent_bytes = 0;
     x->r->code = 0;
     x->r->etag[0] = '\0';
-    x->is_refused = x->is_too_large = x->has_hung_up = x->may_retry = false;
+    x->is_refused = x->is_port_refused = false;
+    x->is_too_large = x->has_hung_up = x->may_retry = false;
     x->retry_after_ms = x->date_ms = 0;
     if (x->q->sign) {
         if (keep_local(x, make_proof(x, url)) != OK) {

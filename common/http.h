@@ -2,6 +2,9 @@
  *
  * The only user of libcurl.
  *
+ * The guard: only public addresses, only ports 80, 443, 8080 and 8443, as they are in the address
+ * that is about to be connected to, at every connection and redirect.
+ *
  * A client keeps its connections between requests. It never uses a proxy, cookies, netrc or an
  * environment variable. TLS certificates are always verified.
  * Up to HTTP_FLIGHT_MAX requests may be under way at once (http_start, http_wait).
@@ -29,7 +32,7 @@
 
 /* How a client behaves. Strings are borrowed until http_open returns. 0 means the default. */
 struct http_config {
-    bool allow_private_hosts; /* connect to addresses that are not public */
+    bool allow_private_hosts; /* connect to addresses that are not public, and to any port */
     bool https_only;          /* refuse http:// also for redirects */
     const char *ca_file;      /* PEM; NULL: the system's */
     int connect_timeout_ms;   /* default 10,000 */
@@ -117,6 +120,9 @@ MUST_USE status http_check(const struct http_request *q, const struct http_respo
  * IPv6 only 2000::/3 without 6to4, Teredo and documentation.
  * Source: IANA special-purpose address registries. */
 bool http_address_is_public(const void *sockaddr, size_t len);
+
+/* Is the port of this address (as above) one that web servers have: 80, 443, 8080, 8443? */
+bool http_port_is_webs(const void *sockaddr, size_t len);
 
 /* "libcurl/7.88.1 OpenSSL/3.0.17 ...", the libraries that are loaded. Never freed. */
 const char *http_library(void);

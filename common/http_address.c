@@ -88,3 +88,18 @@ bool http_address_is_public(const void *sockaddr, size_t len)
     }
     return false;
 }
+
+bool http_port_is_webs(const void *sockaddr, size_t len)
+{
+    static const unsigned ports[] = { 80, 443, 8080, 8443 };
+    struct sockaddr_in in; /* the port is at the same place in both families */
+
+    if (len < sizeof(in))
+        return false;
+    memcpy(&in, sockaddr, sizeof(in));
+    for (size_t i = 0; i < sizeof(ports) / sizeof(ports[0]); i++) {
+        if (ntohs(in.sin_port) == ports[i])
+            return true;
+    }
+    return false;
+}

@@ -34,6 +34,11 @@ struct media_image {
 MUST_USE status media_image_decode(struct media_image *img, const char *name, const void *bytes,
                                    size_t len);
 
+#define MEDIA_KINDS "a JPEG, PNG, WebP, TIFF, BMP or GIF image"
+
+/* Do these bytes begin like a picture of one of MEDIA_KINDS? */
+bool media_is_image(const void *bytes, size_t len);
+
 /* Decodes photographs in confined processes (common/box.h). A zeroed struct is closed. */
 struct media_decoder {
     struct box box;

@@ -447,3 +447,10 @@ status media_header_read(struct media_header *h, const char *name, const uint8_t
         return damaged(name, h->format, "no size in its header");
     return st;
 }
+
+bool media_is_image(const void *bytes, size_t len)
+{
+    struct span s = { bytes, len, false };
+
+    return find_format(&s) != MEDIA_NONE;
+}

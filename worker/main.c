@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/base/check.h"
 #include "common/base/log.h"
@@ -33,6 +34,9 @@ struct worker_config {
     int64_t memory_max_bytes;
     char input_root[FILE_PATH_BYTES];
     bool allow_private_hosts;
+    char cache_dir[FILE_PATH_BYTES];
+    int64_t cache_max_bytes;
+    int64_t cache_fresh_ms;
     char blob[FILE_PATH_BYTES];
     char s3_endpoint[512];
     char s3_region[64];
@@ -74,8 +78,12 @@ static const struct config_row rows[] = {
            "what products of the cpu device round to: bf16 is faster, needs AVX512_BF16 or AMX"),
     INT(memory_max_bytes, 0, 1e15, "0", "bytes",
         "memory for weights, activations and frames; 0: three quarters of the machine's"),
-    TEXT(input_root, "", "folder that file:// images may lie in; empty: none may"),
-    BOOL(allow_private_hosts, "false", "fetch images from hosts that are not public"),
+    TEXT(input_root, "", "folders with file:// images, with : between; empty: none"),
+    BOOL(allow_private_hosts, "false", "fetch from hosts that are not public and from any port"),
+    TEXT(cache_dir, "", "keeps what was fetched, for all workers here; empty: below work_dir"),
+    INT(cache_max_bytes, 0, 1e15, "2000000000", "bytes", "in cache_dir; 0: keep nothing"),
+    INT(cache_fresh_ms, 0, 1e12, "60000", "ms",
+        "how long an address is not asked again whether its image has changed"),
     TEXT(blob, "file://./onestep-data", "where results go: file:///DIR or s3://BUCKET/PREFIX"),
     TEXT(s3_endpoint, "", "http(s)://HOST[:PORT] of the object store; empty: AWS"),
     TEXT(s3_region, "us-east-1", "region of the object store"),
@@ -294,13 +302,19 @@ static status open_pipeline(struct worker *w)
     return pipeline_open(&w->pipeline, &config);
 }
 
-static status open_workdir(struct worker *w)
+/* The base of work_dir. */
+static const char *work_base(const struct worker *w)
 {
     const char *base = w->cfg.work_dir;
 
     if (!base[0])
         base = config_env("TMPDIR");
-    return workdir_open(&w->workdir, base ? base : "/tmp");
+    return base ? base : "/tmp";
+}
+
+static status open_workdir(struct worker *w)
+{
+    return workdir_open(&w->workdir, work_base(w));
 }
 
 static struct s3_config s3_of(const struct worker_config *cfg)
@@ -316,18 +330,45 @@ static struct s3_config s3_of(const struct worker_config *cfg)
     };
 }
 
+/* Workers of one user on one machine share a cache. */
+static status make_cache_dir(const struct worker *w, char dir[FILE_PATH_BYTES])
+{
+    char name[64];
+
+    if (w->cfg.cache_dir[0])
+        return file_join(dir, FILE_PATH_BYTES, "", w->cfg.cache_dir);
+    snprintf(name, sizeof(name), "onestep-cache-%ld", (long)geteuid());
+    return file_join(dir, FILE_PATH_BYTES, work_base(w), name);
+}
+
+/* cache_dir: borrowed, filled before it is used. */
+static struct fetch_config fetch_of(const struct worker *w, const char *cache_dir)
+{
+    const struct worker_config *cfg = &w->cfg;
+
+    return (struct fetch_config){
+        .input_root = cfg->input_root,
+        .allow_private_hosts = cfg->allow_private_hosts,
+        .ca_file = cfg->ca_file[0] ? cfg->ca_file : NULL,
+        .s3 = s3_of(cfg),
+        .cache = { .dir = cfg->cache_max_bytes ? cache_dir : "",
+                   .bytes_max = (uint64_t)cfg->cache_max_bytes,
+                   .fresh_ms = cfg->cache_fresh_ms },
+        .is_wanted = media_is_image,
+        .wanted = MEDIA_KINDS,
+    };
+}
+
 static status open_crew(struct worker *w)
 {
     const struct worker_config *cfg = &w->cfg;
     const char *ca_file = cfg->ca_file[0] ? cfg->ca_file : NULL;
     char *model_dir = realpath(cfg->model, NULL);
+    char cache_dir[FILE_PATH_BYTES];
     const struct crew_config config = {
         .pipeline = &w->pipeline,
         .decoder = &w->decoder,
-        .fetch = { .input_root = cfg->input_root,
-                   .allow_private_hosts = cfg->allow_private_hosts,
-                   .ca_file = ca_file,
-                   .s3 = s3_of(cfg) },
+        .fetch = fetch_of(w, cache_dir),
         .result = { .blob = { .url = cfg->blob, .s3 = s3_of(cfg), .ca_file = ca_file },
                     .work_dir = w->workdir.path,
                     .maker = { .checkpoint = w->pipeline.checkpoint.name,
@@ -340,8 +381,10 @@ static status open_crew(struct worker *w)
         .ops = { w, on_start, on_report, on_kept, on_full, on_done, on_fail, on_stopped,
                  on_broken },
     };
-    status st = crew_open(&w->crew, &config);
+    status st = make_cache_dir(w, cache_dir);
 
+    if (st == OK)
+        st = crew_open(&w->crew, &config);
     free(model_dir);
     return st;
 }

@@ -292,3 +292,152 @@ TEST(a_set_flag_cancels)
     fetch_close(&f);
     httpd_stop(&d);
 }
+
+/* --- what must not be reached ---------------------------------------------------------------- */
+
+/* Every spelling of an address that is not public, every port that is not the web's. */
+TEST(storage_fetch_reaches_public_web_servers_only)
+{
+    static const char *const urls[] = {
+        "http://127.0.0.1/x",
+        "http://localhost/x",
+        "http://127.1/x",
+        "http://2130706433/x",
+        "http://0x7f000001/x",
+        "http://0x7f.0.0.1/x",
+        "http://0177.0.0.1/x",
+        "http://127.0.0.1.:80/x",
+        "http://0.0.0.0/x",
+        "http://10.1.2.3/x",
+        "http://172.16.0.1/x",
+        "http://192.168.1.1/x",
+        "http://100.64.0.1/x",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://224.0.0.1/x",
+        "http://255.255.255.255/x",
+        "http://[::]/x",
+        "http://[::1]/x",
+        "http://[::ffff:127.0.0.1]/x",
+        "http://[::ffff:7f00:1]/x",
+        "http://[::127.0.0.1]/x",
+        "http://[64:ff9b::7f00:1]/x",
+        "http://[2002:7f00:1::]/x",
+        "http://[2001:0:7f00:1::]/x",
+        "http://[fe80::1]/x",
+        "http://[fe80::1%25lo]/x",
+        "http://[fd00:ec2::254]/x",
+        "http://[ff02::1]/x",
+        "http://user:password@8.8.8.8/x",
+        "http://8.8.8.8@127.0.0.1/x",
+        "http://8.8.8.8:22/x",
+        "http://8.8.8.8:6379/x",
+        "https://[2001:4860:4860::8888]:25/x",
+        "http://8.8.8.8#@127.0.0.1/x",
+        "http://8.8.8.8\\@127.0.0.1/x",
+        "http://127.0.0.1\t/x",
+        "gopher://8.8.8.8/x",
+        "ftp://8.8.8.8/x",
+        "dict://8.8.8.8/x",
+        "HTTP://8.8.8.8/x",
+        "http:/8.8.8.8/x",
+        "http://\xef\xbc\x91\xef\xbc\x92\xef\xbc\x97.0.0.1/x",
+    };
+    const struct fetch_config c = { .timeout_ms = 20000 };
+    struct fetch f;
+    struct buf out = { 0 };
+
+    EXPECT_OK(fetch_open(&f, &c));
+    for (size_t i = 0; i < sizeof(urls) / sizeof(urls[0]); i++) {
+        status st = fetch_get(&f, urls[i], &out);
+
+        if (st != ERR_BADARG)
+            test_fail(__FILE__, __LINE__, "%s: %s, %s", urls[i], status_name(st), status_message());
+    }
+    EXPECT_STATUS(fetch_get(&f, "http://8.8.8.8:22/x", &out), ERR_BADARG);
+    EXPECT_MESSAGE("its port is none of 80, 443, 8080, 8443");
+    buf_free(&out);
+    fetch_close(&f);
+}
+
+/* The first answer is allowed by its operator's word; what it points to is not allowed by its own:
+ * every hop is looked at by the same guard. */
+TEST(storage_fetch_checks_every_redirect)
+{
+    static const char *const to[] = { "file:///etc/passwd", "ftp://8.8.8.8/x",
+                                      "http://a:b@8.8.8.8/x" };
+    const struct fetch_config c = { .allow_private_hosts = true };
+    struct httpd d;
+    struct fetch f;
+    struct buf out = { 0 };
+    char url[128];
+
+    httpd_start(&d, &(struct httpd_config){ 0 });
+    EXPECT_OK(fetch_open(&f, &c));
+    snprintf(url, sizeof(url), "http://127.0.0.1:%d/hop", d.port);
+    for (size_t i = 0; i < sizeof(to) / sizeof(to[0]); i++) {
+        httpd_redirect(&d, "/hop", to[i]);
+        EXPECT_STATUS(fetch_get(&f, url, &out), ERR_BADARG);
+        EXPECT_MESSAGE("it redirects to something that is not an http(s) URL");
+    }
+    buf_free(&out);
+    fetch_close(&f);
+    httpd_stop(&d);
+}
+
+static bool is_photo(const void *bytes, size_t len)
+{
+    return len >= 5 && memcmp(bytes, "photo", 5) == 0;
+}
+
+/* What is no image is refused before it fills the cache; what is one is asked for once. */
+TEST(storage_fetch_keeps_images_only)
+{
+    struct fetch_config c = { .allow_private_hosts = true,
+                              .is_wanted = is_photo,
+                              .wanted = "a photo",
+                              .cache = { .bytes_max = 1 << 20, .fresh_ms = 3600000 } };
+    struct httpd d;
+    struct fetch f;
+    struct buf out = { 0 };
+    char dir[512], url[128];
+
+    snprintf(dir, sizeof(dir), "%s/cache", test_tmpdir());
+    c.cache.dir = dir;
+    httpd_start(&d, &(struct httpd_config){ 0 });
+    httpd_store(&d, "/photo", "photo 1", 7);
+    httpd_store(&d, "/secret", "root:x:0", 8);
+    EXPECT_OK(fetch_open(&f, &c));
+    snprintf(url, sizeof(url), "http://127.0.0.1:%d/secret", d.port);
+    for (int i = 1; i <= 2; i++) {
+        EXPECT_STATUS(fetch_get(&f, url, &out), ERR_CORRUPT);
+        EXPECT_MESSAGE("/secret: not a photo");
+        EXPECT_INT(httpd_requests(&d), i);
+    }
+    snprintf(url, sizeof(url), "http://127.0.0.1:%d/photo", d.port);
+    for (int i = 0; i < 1000; i++) {
+        EXPECT_OK(fetch_get(&f, url, &out));
+        EXPECT(out.len == 7 && memcmp(out.data, "photo 1", 7) == 0);
+        buf_reset(&out);
+    }
+    EXPECT_INT(httpd_requests(&d), 3);
+    buf_free(&out);
+    fetch_close(&f);
+    httpd_stop(&d);
+}
+
+TEST(storage_fetch_reads_below_several_roots)
+{
+    struct fetch f;
+    char roots[1024];
+
+    snprintf(tmp, sizeof(tmp), "%s", test_tmpdir());
+    snprintf(roots, sizeof(roots), "%s:%s", at("in/deep"), at("out"));
+    EXPECT_OK(file_make_dirs(at("in/deep")));
+    EXPECT_OK(file_make_dirs(at("out")));
+    open_files(&f, roots);
+    expect_file(&f, at("in/deep/er/x"), "deep");
+    expect_file(&f, at("out/secret"), "secret");
+    expect_refusal(&f, at("in/a b.jpg"), ERR_BADARG, "and others");
+    expect_refusal(&f, at("in-not/secret"), ERR_BADARG, "outside");
+    fetch_close(&f);
+}

@@ -82,6 +82,7 @@ static int finish(struct program *p)
     return WEXITSTATUS(code);
 }
 
+/* Work folders in dir; the cache stays. */
 static int entries_in(const char *dir)
 {
     DIR *d = opendir(dir);
@@ -90,7 +91,7 @@ static int entries_in(const char *dir)
 
     EXPECT(d != NULL);
     while ((entry = readdir(d)))
-        count += entry->d_name[0] != '.';
+        count += strncmp(entry->d_name, "onestep-worker-", 15) == 0;
     closedir(d);
     return count;
 }
