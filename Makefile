@@ -140,12 +140,14 @@ SRC_check_kern   := $(wildcard tests/kern/*.c)
 SRC_check_golden := $(wildcard tests/golden/*.c)
 SRC_check_e2e    := $(wildcard tests/e2e/*.c)
 SRC_check_sim    := $(filter-out tests/sim/prove_%,$(wildcard tests/sim/*.c))
+SRC_check_storm  := $(filter-out tests/storm/prove_%,$(wildcard tests/storm/*.c))
 SRC_test_tool    := $(wildcard tests/unit/tool/*.c)
 $(foreach l,$(UNIT_LAYERS),$(eval SRC_test_$l := $(wildcard tests/unit/$l/*.c)))
 LINK_check_kern   := op
 LINK_check_golden := worker
 LINK_check_e2e    := common
 LINK_check_sim    := worker
+LINK_check_storm  := common
 LINK_test_tool    := base
 LINK_bench_mailbox := base
 $(foreach l,$(UNIT_LAYERS),$(eval LINK_test_$l := $l))
@@ -159,12 +161,12 @@ $(foreach l,$(FUZZ_LAYERS),$(eval LINK_replay_$l := $l)\
   $(eval SRC_replay_$l := tests/fuzz/fuzz.c $(wildcard tests/fuzz/$l/*.c)))
 
 SUITES := $(foreach s,test_tool $(UNIT_LAYERS:%=test_%) $(FUZZ_LAYERS:%=replay_%)\
-            check_kern check_golden check_sim check_e2e,$(if $(SRC_$s),$s))
+            check_kern check_golden check_sim check_e2e check_storm,$(if $(SRC_$s),$s))
 RUN    := $(filter-out $(WITHOUT),$(SUITES))
 TESTS  := $(RUN:%=$(BUILD)/bin/%) $(if $(SRC_test_tool),$(BUILD)/bin/victim)
 
 .PHONY: all tests demo deps test run-tests lint format check symbols bench clean help install
-.PHONY: fuzz run-fuzz prove prove-sim
+.PHONY: fuzz run-fuzz prove prove-model prove-sim prove-storm
 all: $(PROGRAMS)
 tests: $(PROGRAMS) $(TESTS) $(patsubst %,$(BUILD)/bin/%,$(BENCHES) $(MAKERS))
 
@@ -217,6 +219,8 @@ $(foreach s,$(SUITES),$(eval $(call binary_rules,$s,$(SRC_$s),$(LINK_$s),$(LIBTE
 $(BUILD)/bin/check_sim: $(BUILD)/bin/sim_clock.so
 SRC_prove_sim  := $(filter-out tests/sim/test_%,$(wildcard tests/sim/*.c))
 $(eval $(call binary_rules,prove_sim,$(SRC_prove_sim),worker,$(ALSO_check_sim)))
+SRC_prove_storm := $(filter-out tests/storm/test_%,$(wildcard tests/storm/*.c))
+$(eval $(call binary_rules,prove_storm,$(SRC_prove_storm),common))
 $(BUILD)/bin/prove_sim: $(BUILD)/bin/sim_clock.so
 # Preloaded into a redis-server, which knows no sanitizer.
 $(BUILD)/bin/%_clock.so: tests/%/preload/clock.c
@@ -289,9 +293,13 @@ run-fuzz: $(FUZZ_NAMES:%=$(BUILD)/bin/fuzz_%)
 
 # The long forms of what `make test` does in short.
 PROVE_FAULTS ?= 1000000
-prove: prove-sim
+PROVE_KILLS  ?= 1000
+prove: prove-model prove-sim prove-storm
+prove-model: ; @tests/spin/run.sh
 prove-sim: $(BUILD)/bin/prove_sim
 	@$< --faults $(PROVE_FAULTS)
+prove-storm: $(BUILD)/bin/prove_storm $(PROGRAMS)
+	@$< --kills $(PROVE_KILLS)
 
 lint:
 	@ops/setup/deps.sh --check --with-lint
@@ -345,8 +353,8 @@ help:
 #? make lint         layers, headers, names, sizes, formatting
 #? make check        lint and test with warnings as errors
 #? make fuzz         feed damaged input to every parser; needs clang, which it installs
-#? make prove        the long forms of the simulations: a million faults
 #? make bench-engine one clip of full SVD size, random weights, beside diffusers if installed
+#? make prove        the long forms of the proofs: a million simulated faults, a thousand kills
 #? make bench-NAME   one benchmark of tests/bench (make bench: all); JSON=1 prints JSON lines
 #? make format       clang-format every source file in place
 #? make install      programs, manuals, completions, sample checkpoint and settings below
@@ -363,6 +371,7 @@ help:
 #? PREFIX=DIR DESTDIR=DIR           where `make install` puts things; default /usr/local
 #? PROVE_FAULTS=N                   faults that `make prove` puts into the simulated cluster
 #? SIZE=14x1024x576 PRECISION=f32   for bench-engine; MODEL=DIR takes that checkpoint
+#? PROVE_KILLS=N                    real programs that `make prove` kills
 #? V=1                              show commands
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -16,6 +16,7 @@ protobuf-c-compiler|turns proto/onestep.proto into C
 libprotobuf-c-dev|messages between client, broker and worker
 libzmq3-dev|sockets between client, broker and worker
 libhiredis-dev|the connection to Redis
+spin|checks the model of leases in tests/spin
 redis-server|keeps jobs and leases; onestep run starts a private one
 libcurl4-openssl-dev|fetches input images, uploads results
 libssl-dev|checksums and request signatures

@@ -74,3 +74,10 @@ TEST_TIMEOUT(each_broken_rule_is_noticed, 240)
             test_fail(__FILE__, __LINE__, "mutant %s was not noticed; it breaks: %s", name, broken);
     }
 }
+
+TEST_TIMEOUT(the_model_of_leases_has_no_errors, 240)
+{
+    int rc = system("tests/spin/run.sh --quick");
+
+    EXPECT_INT(rc, 0);
+}
