@@ -117,10 +117,8 @@ void options_s3(const struct options *o, struct s3_config *c)
     c->endpoint = o->s3_endpoint;
     c->region = o->s3_region;
     c->path_style = o->s3_path_style;
-    c->credentials_file = o->s3_credentials_file;
-    c->access_key = config_env("AWS_ACCESS_KEY_ID");
-    c->secret_key = config_env("AWS_SECRET_ACCESS_KEY");
-    c->session_token = config_env("AWS_SESSION_TOKEN");
+    c->credentials.file = o->s3_credentials_file;
+    s3_config_from_env(c);
 }
 
 /* --- words ------------------------------------------------------------------------------------ */

@@ -1,10 +1,17 @@
 #include "common/blob.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/base/check.h"
+#include "common/base/clock.h"
 #include "common/blob_priv.h"
+
+#define KEY_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/=-"
 
 status blob_check_key(const char *key)
 {
@@ -13,7 +20,7 @@ status blob_check_key(const char *key)
 
     if (len < 1 || len > BLOB_KEY_MAX)
         return FAIL(ERR_BADARG, "an object key of %zu characters, want 1 to %d", len, BLOB_KEY_MAX);
-    if (key[strspn(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/=-")])
+    if (key[strspn(key, KEY_CHARACTERS)])
         fault = "a character other than A-Z a-z 0-9 . _ / = -";
     for (const char *part = key; part && !fault;) {
         size_t part_len = strcspn(part, "/");
@@ -41,6 +48,7 @@ status blob_open(struct blob *b, const struct blob_config *c)
     if (!b->state)
         TRY(FAIL(ERR_NOMEM, "no memory for an object store"));
     b->state->backend = u.scheme == URL_FILE ? &blob_file : &blob_s3;
+    b->state->part_bytes = c->part_bytes ? c->part_bytes : BLOB_PART_BYTES_DEFAULT;
     b->state->timeout_ms = c->timeout_ms ? c->timeout_ms : BLOB_TIMEOUT_MS_DEFAULT;
     TRY(b->state->backend->open(b->state, c, &u));
     return OK;
@@ -59,13 +67,31 @@ void blob_close(struct blob *b)
     b->state = NULL;
 }
 
+/* The state for a call. */
+static struct blob_state *begin_call(const struct blob *b)
+{
+    struct blob_state *s = b->state;
+
+    CHECK(s);
+    s->cancel = b->cancel;
+    s->owner = b->owner;
+    s->has_deadline = b->deadline_ms != 0;
+    s->deadline_ms = clock_mono_ms() + s->timeout_ms;
+    if (b->deadline_ms && b->deadline_ms < s->deadline_ms)
+        s->deadline_ms = b->deadline_ms;
+    return s;
+}
+
 /* The state for a call with this key. */
 static status begin(const struct blob *b, const char *key, struct blob_state **s)
 {
-    CHECK(b->state);
-    *s = b->state;
-    (*s)->cancel = b->cancel;
+    *s = begin_call(b);
     return blob_check_key(key);
+}
+
+status blob_changed(const char *path)
+{
+    return FAIL(ERR_CORRUPT, "%s: its content changed after its SHA-256 was taken", path);
 }
 
 status blob_put_file(struct blob *b, const char *key, const char *path, const char *content_type,
@@ -73,18 +99,53 @@ status blob_put_file(struct blob *b, const char *key, const char *path, const ch
 {
     status st = OK;
     struct blob_state *s;
-    struct mapping map = { 0 };
-    uint8_t actual[DIGEST_BYTES];
+    struct blob_source from = { path, -1, 0, content_type, sha256 };
+    struct stat info;
 
     TRY(begin(b, key, &s));
-    TRY(file_map(path, &map));
-    TRY(digest_sha256(map.data, map.bytes, actual));
-    if (memcmp(actual, sha256, sizeof(actual)) != 0)
-        TRY(FAIL(ERR_CORRUPT, "%s: its content changed after its SHA-256 was taken", path));
-    TRY(s->backend->put(s, key, &map, content_type, sha256));
+    from.fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (from.fd < 0 || fstat(from.fd, &info) != 0)
+        TRY(file_errno(errno, path));
+    if (!S_ISREG(info.st_mode) || info.st_size <= 0)
+        TRY(FAIL(ERR_BADARG, "%s: not a file with something in it", path));
+    from.bytes = (uint64_t)info.st_size;
+    TRY(s->backend->put(s, key, &from));
 out:
-    file_unmap(&map);
+    if (from.fd >= 0)
+        close(from.fd);
     return st;
+}
+
+status blob_has_put_new(struct blob *b, bool *has)
+{
+    struct blob_state *s = begin_call(b);
+
+    return s->backend->has_put_new(s, has);
+}
+
+status blob_list(struct blob *b, const char *prefix, blob_on_entry on_entry, void *self)
+{
+    struct blob_state *s = begin_call(b);
+
+    if (strlen(prefix) > BLOB_KEY_MAX || prefix[strspn(prefix, KEY_CHARACTERS)])
+        return FAIL(ERR_BADARG, "%.100s: not the beginning of an object key", prefix);
+    return s->backend->list(s, prefix, on_entry, self);
+}
+
+status blob_remove(struct blob *b, const struct blob_entry *entry)
+{
+    struct blob_state *s;
+    status st = begin(b, entry->key, &s);
+
+    return st == OK ? s->backend->remove(s, entry) : st;
+}
+
+status blob_presign(struct blob *b, const char *key, int seconds, char *dst, size_t room)
+{
+    struct blob_state *s;
+    status st = begin(b, key, &s);
+
+    return st == OK ? s->backend->presign(s, key, seconds, dst, room) : st;
 }
 
 status blob_put_new(struct blob *b, const char *key, const void *bytes, size_t len)

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -98,6 +99,66 @@ out:
     digest_free(&d);
     if (fd >= 0)
         close(fd);
+    return st;
+}
+
+/* Add len bytes at offset to one or two digests. */
+static status add_range(EVP_MD_CTX *ctx, EVP_MD_CTX *also, int fd, const char *path,
+                        uint64_t range[2])
+{
+    char chunk[FILE_CHUNK_BYTES];
+    uint64_t offset = range[0], left = range[1];
+
+    while (left) {
+        size_t want = left < sizeof(chunk) ? (size_t)left : sizeof(chunk);
+        ssize_t got = pread(fd, chunk, want, (off_t)offset);
+
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return got < 0 ? file_errno(errno, path)
+                           : FAIL(ERR_IO, "%s: shorter than it was", path);
+        if (EVP_DigestUpdate(ctx, chunk, (size_t)got) != 1 ||
+            (also && EVP_DigestUpdate(also, chunk, (size_t)got) != 1))
+            return refused();
+        offset += (uint64_t)got;
+        left -= (uint64_t)got;
+    }
+    return OK;
+}
+
+status digest_md5_range(int fd, const char *path, uint64_t offset, uint64_t len,
+                        char hex[DIGEST_MD5_HEX_ROOM])
+{
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    uint64_t range[2] = { offset, len };
+    uint8_t md5[16];
+    status st = OK;
+
+    if (!ctx || EVP_DigestInit_ex(ctx, EVP_md5(), NULL) != 1)
+        TRY(refused());
+    TRY(add_range(ctx, NULL, fd, path, range));
+    if (EVP_DigestFinal_ex(ctx, md5, NULL) != 1)
+        TRY(refused());
+    for (int i = 0; i < 16; i++)
+        snprintf(hex + 2 * i, 3, "%02x", md5[i]);
+out:
+    EVP_MD_CTX_free(ctx);
+    return st;
+}
+
+status digest_range(int fd, const char *path, uint64_t offset, uint64_t len, struct digest *whole,
+                    uint8_t sha256[DIGEST_BYTES])
+{
+    struct digest d = { 0 };
+    uint64_t range[2] = { offset, len };
+    status st = OK;
+
+    TRY(digest_begin(&d));
+    TRY(add_range(d.state, whole ? whole->state : NULL, fd, path, range));
+    TRY(digest_end(&d, sha256));
+out:
+    digest_free(&d);
     return st;
 }
 

@@ -12,6 +12,7 @@
 #define DIGEST_BYTES 32
 /* Room for a digest as 64 lower-case hexadecimal characters and a NUL. */
 #define DIGEST_HEX_ROOM 65
+#define DIGEST_MD5_HEX_ROOM 33
 
 /* A SHA-256 under way. A zeroed struct is one that has not begun. */
 struct digest {
@@ -36,6 +37,15 @@ MUST_USE status digest_sha256(const void *bytes, size_t len, uint8_t sha256[DIGE
 /* SHA-256 of a file's content, and its size when bytes is not NULL.
  * Errors: ERR_NOTFOUND, ERR_IO naming the path; ERR_NOMEM. */
 MUST_USE status digest_file(const char *path, uint8_t sha256[DIGEST_BYTES], uint64_t *bytes);
+
+/* MD5 of len bytes at offset of a file, as 32 hex digits and a NUL: what S3 calls an ETag. It
+ * protects from accidents only. path: for sentences. Errors: ERR_IO; ERR_NOMEM. */
+MUST_USE status digest_md5_range(int fd, const char *path, uint64_t offset, uint64_t len,
+                                 char hex[DIGEST_MD5_HEX_ROOM]);
+
+/* SHA-256 of the same; adds the bytes also to whole, unless that is NULL. Errors: the same. */
+MUST_USE status digest_range(int fd, const char *path, uint64_t offset, uint64_t len,
+                             struct digest *whole, uint8_t sha256[DIGEST_BYTES]);
 
 /* HMAC-SHA-256 of len bytes under key. mac: 32 bytes. Errors: ERR_NOMEM. Source: RFC 2104. */
 MUST_USE status digest_hmac(const void *key, size_t key_len, const void *bytes, size_t len,

@@ -314,7 +314,7 @@ static status get_s3(const struct remote *r, struct buf *out, char etag[CACHE_ET
                      bool *is_same)
 {
     struct fetch_state *s = r->s;
-    const struct sigv4_signer sign = s3_signer(&s->s3);
+    struct sigv4_signer sign;
     char key[URL_ROOM], address[URL_ROOM];
     struct http_request q = { .url = address };
     status st = OK;
@@ -323,7 +323,8 @@ static status get_s3(const struct remote *r, struct buf *out, char etag[CACHE_ET
     if (!*key)
         TRY(FAIL(ERR_BADARG, "s3://%s: no key; want s3://bucket/key", r->u->host));
     TRY(s3_address(&s->s3, r->u->host, key, address, sizeof(address)));
-    q.sign = *s->s3.access_key ? &sign : NULL;
+    TRY(s3_signer(&s->s3, &sign));
+    q.sign = *sign.access_key ? &sign : NULL;
     TRY(get_http(r, &s->trusted, &q, out, etag, is_same));
 out:
     return st;

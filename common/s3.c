@@ -4,9 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/base/buf.h"
 #include "common/base/check.h"
-#include "common/base/file.h"
+#include "common/config.h"
 
 static bool is_set(const char *text)
 {
@@ -35,67 +34,21 @@ static status copy(char *dst, size_t room, const char *name, const char *text)
     return OK;
 }
 
-/* The text without blanks around it, cut in place. */
-static char *trim(char *text)
+void s3_config_from_env(struct s3_config *c)
 {
-    size_t len;
+    struct credentials_config *g = &c->credentials;
 
-    text += strspn(text, " \t\r");
-    for (len = strlen(text); len && strchr(" \t\r", text[len - 1]); len--)
-        text[len - 1] = '\0';
-    return text;
-}
-
-/* The [default] section of an AWS credentials file, which text holds and which is changed. */
-static status parse_credentials(struct s3 *s, const char *path, char *text)
-{
-    const struct {
-        const char *key;
-        char *dst;
-        size_t room;
-    } rows[] = {
-        { "aws_access_key_id", s->access_key, sizeof(s->access_key) },
-        { "aws_secret_access_key", s->secret_key, sizeof(s->secret_key) },
-        { "aws_session_token", s->token, sizeof(s->token) },
-    };
-    bool in_default = false;
-    char *next = NULL;
-
-    for (char *line = strtok_r(text, "\n", &next); line; line = strtok_r(NULL, "\n", &next)) {
-        char *key = trim(line);
-        char *value = strchr(key, '=');
-        status st;
-
-        if (*key == '[')
-            in_default = strcmp(key, "[default]") == 0;
-        if (!in_default || !value || *key == '#' || *key == ';')
-            continue;
-        *value++ = '\0';
-        for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-            if (strcmp(trim(key), rows[i].key) != 0)
-                continue;
-            st = copy(rows[i].dst, rows[i].room, rows[i].key, trim(value));
-            if (st != OK)
-                return st;
-        }
-    }
-    if (!*s->access_key || !*s->secret_key)
-        return FAIL(ERR_CORRUPT, "%s: no aws_access_key_id and aws_secret_access_key in [default]",
-                    path);
-    return OK;
-}
-
-static status read_credentials(struct s3 *s, const char *path)
-{
-    struct buf text = { 0 };
-    status st = file_read(path, 64 << 10, &text);
-
-    if (st == OK)
-        st = parse_credentials(s, path, text.data ? text.data : (char[]){ "" });
-    if (text.data)
-        explicit_bzero(text.data, text.len);
-    buf_free(&text);
-    return st;
+    g->access_key = config_env("AWS_ACCESS_KEY_ID");
+    g->secret_key = config_env("AWS_SECRET_ACCESS_KEY");
+    g->session_token = config_env("AWS_SESSION_TOKEN");
+    g->profile = config_env("AWS_PROFILE");
+    if (!is_set(g->file))
+        g->file = config_env("AWS_SHARED_CREDENTIALS_FILE");
+    g->container_path = config_env("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
+    g->container_url = config_env("AWS_CONTAINER_CREDENTIALS_FULL_URI");
+    g->container_token = config_env("AWS_CONTAINER_AUTHORIZATION_TOKEN");
+    g->container_token_file = config_env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
+    g->instance_url = config_env("AWS_EC2_METADATA_SERVICE_ENDPOINT");
 }
 
 status s3_open(struct s3 *s, const struct s3_config *c)
@@ -118,14 +71,7 @@ status s3_open(struct s3 *s, const struct s3_config *c)
     if (strcmp(s->endpoint.path, "/") != 0 || *s->endpoint.query)
         TRY(FAIL(ERR_BADARG, "s3_endpoint: %s; want no path after the host", endpoint));
     s->endpoint.path[0] = '\0';
-    if (is_set(c->access_key) != is_set(c->secret_key))
-        TRY(FAIL(ERR_BADARG, "S3 credentials: only one of AWS_ACCESS_KEY_ID and "
-                             "AWS_SECRET_ACCESS_KEY is set; give both"));
-    TRY(copy(s->access_key, sizeof(s->access_key), "AWS_ACCESS_KEY_ID", c->access_key));
-    TRY(copy(s->secret_key, sizeof(s->secret_key), "AWS_SECRET_ACCESS_KEY", c->secret_key));
-    TRY(copy(s->token, sizeof(s->token), "AWS_SESSION_TOKEN", c->session_token));
-    if (!*s->access_key && is_set(c->credentials_file))
-        TRY(read_credentials(s, c->credentials_file));
+    TRY(credentials_open(&s->credentials, &c->credentials));
 out:
     if (st != OK)
         s3_close(s);
@@ -134,12 +80,13 @@ out:
 
 void s3_close(struct s3 *s)
 {
-    explicit_bzero(s, sizeof(*s));
+    credentials_close(&s->credentials);
 }
 
-struct sigv4_signer s3_signer(const struct s3 *s)
+status s3_signer(struct s3 *s, struct sigv4_signer *who)
 {
-    return (struct sigv4_signer){ s->access_key, s->secret_key, s->token, s->region, "s3" };
+    *who = (struct sigv4_signer){ .region = s->region, .service = "s3" };
+    return credentials_get(&s->credentials, who);
 }
 
 bool s3_is_bucket(const char *name)

@@ -319,15 +319,15 @@ static status open_workdir(struct worker *w)
 
 static struct s3_config s3_of(const struct worker_config *cfg)
 {
-    return (struct s3_config){
+    struct s3_config c = {
         .endpoint = cfg->s3_endpoint,
         .region = cfg->s3_region,
         .path_style = cfg->s3_path_style,
-        .access_key = config_env("AWS_ACCESS_KEY_ID"),
-        .secret_key = config_env("AWS_SECRET_ACCESS_KEY"),
-        .session_token = config_env("AWS_SESSION_TOKEN"),
-        .credentials_file = cfg->s3_credentials_file,
+        .credentials = { .file = cfg->s3_credentials_file },
     };
+
+    s3_config_from_env(&c);
+    return c;
 }
 
 /* Workers of one user on one machine share a cache. */

@@ -239,32 +239,75 @@ out:
     return st;
 }
 
+/* What the attempt's keys begin with. */
+static void attempt_key(const struct spool_item *item, char key[BLOB_KEY_MAX + 1])
+{
+    const char *first = item->files[0].out.key;
+    const char *name = strrchr(first, '/');
+
+    snprintf(key, BLOB_KEY_MAX + 1, "%.*s", name ? (int)(name - first) : 0, first);
+}
+
+/* Where the manifest goes: to the job's key, where only the first can write; or, in a store that
+ * can't see to that, to one of the attempt's own. */
+static status place_manifest(struct result *r, const struct spool_item *item,
+                             char key[BLOB_KEY_MAX + 1], bool *is_shared)
+{
+    status st = OK;
+    char own[BLOB_KEY_MAX + 1];
+
+    TRY(blob_has_put_new(&r->blob, is_shared));
+    attempt_key(item, own);
+    if ((*is_shared ? snprintf(key, BLOB_KEY_MAX + 1, "%s", item->manifest_key)
+                    : snprintf(key, BLOB_KEY_MAX + 1, "%s/%s", own, MANIFEST)) > BLOB_KEY_MAX)
+        TRY(FAIL(ERR_BADARG, "%s: no room for its manifest's key", own));
+out:
+    return st;
+}
+
+/* The manifest to the attempt's own key. */
+static status put_own(struct result *r, const struct spool_item *item, const char *key)
+{
+    status st = OK;
+    char path[FILE_PATH_BYTES];
+    uint8_t sha256[DIGEST_BYTES];
+
+    TRY(spool_path(item, MANIFEST, path));
+    TRY(digest_from_hex(item->manifest_sha256, sha256));
+    TRY(blob_put_file(&r->blob, key, path, "application/json", sha256));
+out:
+    return st;
+}
+
 /* A store that is quick does not look at its cancel flag. */
 static status check_wanted(const atomic_bool *cancel)
 {
     return atomic_load(cancel) ? FAIL(ERR_CANCELLED, "stopped before it was published") : OK;
 }
 
-/* The manifest into the store, or the one that is there into urls. */
-static status publish(struct result *r, const struct spool_item *item, struct result_urls *urls)
+/* The manifest into the store under key, or the one that is there into urls. */
+static status publish(struct result *r, const struct spool_item *item, const char *key,
+                      bool is_shared, struct result_urls *urls)
 {
     status st = OK;
     struct buf text = { .max_bytes = LIMIT_TEXT_FILE_BYTES };
     bool found;
 
     TRY(spool_manifest(item, &text));
-    st = blob_put_new(&r->blob, item->manifest_key, text.data, text.len);
+    if (is_shared)
+        st = blob_put_new(&r->blob, key, text.data, text.len);
+    else
+        st = put_own(r, item, key);
     if (st == ERR_CONFLICT) {
-        TRY(find(r, item->manifest_key, item->spec_hash, urls, &found));
+        TRY(find(r, key, item->spec_hash, urls, &found));
         if (!found)
-            TRY(FAIL(ERR_IO, "%s: the store said that it exists and that it does not",
-                     item->manifest_key));
+            TRY(FAIL(ERR_IO, "%s: the store said that it exists and that it does not", key));
         goto out;
     }
     TRY(st);
     memcpy(urls->video, item->files[0].out.url, sizeof(urls->video));
     memcpy(urls->poster, item->files[1].out.url, sizeof(urls->poster));
-    TRY(blob_url(&r->blob, item->manifest_key, urls->manifest, sizeof(urls->manifest)));
+    TRY(blob_url(&r->blob, key, urls->manifest, sizeof(urls->manifest)));
 out:
     buf_free(&text);
     return st;
@@ -275,14 +318,18 @@ status result_store(struct result *r, const struct spool_item *item, const atomi
 {
     status st = OK;
     struct attempt *a = item->attempt;
-    bool found = false;
+    char key[BLOB_KEY_MAX + 1], owner[BLOB_KEY_MAX + 1];
+    bool found = false, is_shared;
 
     *urls = (struct result_urls){ .is_adopted = false };
     r->blob.cancel = cancel;
+    attempt_key(item, owner);
+    r->blob.owner = owner;
     TRY(check_wanted(cancel));
+    TRY(place_manifest(r, item, key, &is_shared));
     /* After a lost answer, or under a lease of the past, the job may have its result already. */
     if (!a || item->tries > 0)
-        TRY(find(r, item->manifest_key, item->spec_hash, urls, &found));
+        TRY(find(r, key, item->spec_hash, urls, &found));
     for (int i = 0; i < item->file_count && !found; i++) {
         if (a && item->tries == 0)
             stage_show(&a->stages, STAGE_UPLOAD, (double)i / item->file_count);
@@ -290,10 +337,11 @@ status result_store(struct result *r, const struct spool_item *item, const atomi
         TRY(check_wanted(cancel));
     }
     if (!found)
-        TRY(publish(r, item, urls));
+        TRY(publish(r, item, key, is_shared, urls));
     if (a)
         stage_show(&a->stages, STAGE_UPLOAD, 1);
 out:
     r->blob.cancel = NULL;
+    r->blob.owner = NULL;
     return st;
 }

@@ -6,6 +6,10 @@
  *   <base>/manifest.json                              written only if absent: whose manifest is
  *                                                     there made the result of the job
  * An attempt that finds another's manifest adopts it, so a job has one result whatever happens.
+ * A store without conditional PUT (blob_has_put_new) gets the manifest at
+ *   <base>/a<attempt>-<nonce>/manifest.json
+ * too, and nothing is adopted: there the lease alone decides, which the broker compares when DONE
+ * names a manifest. Either way nobody writes to a key of a published result but its maker.
  * Thread: one at a time; threads have one each. */
 #ifndef ONESTEP_WORKER_RESULT_H
 #define ONESTEP_WORKER_RESULT_H

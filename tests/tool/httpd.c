@@ -15,10 +15,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/base/clock.h"
 #include "common/digest.h"
+#include "common/url.h"
 #include "tests/tool/test.h"
 
-#define OBJECTS_MAX 64
+#define OBJECTS_MAX 256
 #define CONNECTIONS_MAX 256
 #define HEAD_BYTES 16384
 #define PATH_ROOM 2048
@@ -26,6 +28,7 @@
 struct object {
     char path[PATH_ROOM];
     char redirect[PATH_ROOM]; /* when not "": where to */
+    char meta[512];           /* its x-amz-meta- lines */
     struct buf bytes;
 };
 
@@ -41,6 +44,7 @@ struct httpd_state {
     int faults_left; /* -1: without end */
     int request_count;
     char last_head[HEAD_BYTES];
+    int upload_count; /* ids given out */
     int stop_pipe[2]; /* readable once the server stops */
     int fds[CONNECTIONS_MAX];
     pthread_t threads[CONNECTIONS_MAX];
@@ -56,6 +60,8 @@ struct connection {
     char spare[HEAD_BYTES]; /* bytes read beyond the request */
     size_t spare_len;
     char method[16], target[PATH_ROOM];
+    char etag[DIGEST_MD5_HEX_ROOM]; /* of the answer */
+    struct buf answer;              /* XML */
 };
 
 struct answer {
@@ -63,6 +69,8 @@ struct answer {
     const char *header; /* "Name: value" or NULL */
     const char *body;   /* may hold NULs */
     size_t body_len;
+    const char *meta; /* more header lines, or NULL */
+    const char *etag; /* or NULL */
     bool is_head;
     enum httpd_fault_kind fault;
 };
@@ -215,13 +223,20 @@ static bool read_body(struct connection *c)
 /* Send it; may the connection go on? */
 static bool send_answer(const struct connection *c, const struct answer *a)
 {
-    char head[PATH_ROOM + 512], chunk[32];
+    char head[PATH_ROOM + 2048], chunk[32], date[64];
+    time_t now = (time_t)((clock_wall_ms() + c->s->config.clock_ahead_ms) / 1000);
+    struct tm utc;
     size_t send_len = a->is_head ? 0 : a->body_len;
     bool is_chunked = a->fault == HTTPD_CHUNKED;
     int len = snprintf(head, sizeof(head), "HTTP/1.1 %d Answer\r\n%s%s", a->code,
                        a->header ? a->header : "", a->header ? "\r\n" : "");
 
-    if (is_chunked)
+    strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&now, &utc));
+    len += snprintf(head + len, sizeof(head) - (size_t)len, "Date: %s\r\n%s", date,
+                    a->meta ? a->meta : "");
+    if (a->etag)
+        len += snprintf(head + len, sizeof(head) - (size_t)len, "ETag: \"%s\"\r\n", a->etag);
+    if (is_chunked || a->fault == HTTPD_ENDLESS)
         len +=
             snprintf(head + len, sizeof(head) - (size_t)len, "Transfer-Encoding: chunked\r\n\r\n");
     else
@@ -233,6 +248,10 @@ static bool send_answer(const struct connection *c, const struct answer *a)
         send_len = 1;
     if (!send_all(c->fd, head, (size_t)len))
         return false;
+    while (a->fault == HTTPD_ENDLESS) {
+        if (!send_text(c->fd, "10\r\nbytes for nothin\r\n"))
+            return false;
+    }
     snprintf(chunk, sizeof(chunk), "%zx\r\n", send_len);
     if (is_chunked && send_len && !send_text(c->fd, chunk))
         return false;
@@ -247,11 +266,19 @@ static bool send_answer(const struct connection *c, const struct answer *a)
 
 /* --- requests ------------------------------------------------------------------------------- */
 
+/* "20260131T235959Z" in ms; 0 for anything else. */
+static int64_t time_of(const char *text)
+{
+    struct tm utc = { 0 };
+
+    return strptime(text, "%Y%m%dT%H%M%SZ", &utc) ? 1000 * (int64_t)timegm(&utc) : 0;
+}
+
 /* NULL, or the S3 error code that the request deserves. */
 static const char *check_s3(const struct connection *c)
 {
     const struct httpd_config *g = &c->s->config;
-    char hash[80], token[4096], hex[DIGEST_HEX_ROOM];
+    char hash[80], token[4096], hex[DIGEST_HEX_ROOM], date[32];
     uint8_t sha256[DIGEST_BYTES];
     const struct httpd_signed r = {
         .method = c->method,
@@ -268,17 +295,23 @@ static const char *check_s3(const struct connection *c)
     must(digest_sha256(c->body.data, c->body.len, sha256) == OK, "digest");
     if (!*hash)
         return "MissingContentSha256";
+    if (*header_value(c, "x-amz-date", date, sizeof(date)) &&
+        llabs(time_of(date) - clock_wall_ms() - g->clock_ahead_ms) > 900000)
+        return "RequestTimeTooSkewed";
     if (strcmp(token, g->session_token ? g->session_token : "") != 0)
         return "InvalidToken";
-    if (strcmp(hash, digest_hex(sha256, hex)) != 0)
+    if (!g->ignores_sha256 && strcmp(hash, digest_hex(sha256, hex)) != 0)
         return "XAmzContentSHA256Mismatch";
     return httpd_check_signature(&r);
 }
 
-static void take_fault(struct httpd_state *s, struct httpd_fault *f, char *header, size_t room)
+static void take_fault(struct connection *c, struct httpd_fault *f, char *header, size_t room)
 {
+    struct httpd_state *s = c->s;
+
     *f = (struct httpd_fault){ 0 };
-    if (s->faults_left == 0)
+    if (s->faults_left == 0 ||
+        (s->fault.only && strncmp(c->head, s->fault.only, strlen(s->fault.only)) != 0))
         return;
     if (s->faults_left > 0)
         s->faults_left--;
@@ -287,19 +320,247 @@ static void take_fault(struct httpd_state *s, struct httpd_fault *f, char *heade
     f->header = *header ? header : NULL;
 }
 
+/* The lines of the request's head that are metadata. */
+static void keep_meta(struct connection *c, struct object *o)
+{
+    size_t used = 0;
+
+    o->meta[0] = '\0';
+    for (const char *line = strstr(c->head, "\r\n"); line; line = strstr(line + 2, "\r\n")) {
+        size_t len = strcspn(line + 2, "\r");
+
+        if (strncasecmp(line + 2, "x-amz-meta-", 11) != 0 || used + len + 3 > sizeof(o->meta))
+            continue;
+        used += (size_t)snprintf(o->meta + used, sizeof(o->meta) - used, "%.*s\r\n", (int)len,
+                                 line + 2);
+    }
+}
+
+/* --- lists and parts ------------------------------------------------------------------------ */
+
+static const char *md5_of(const void *bytes, size_t len, char hex[DIGEST_MD5_HEX_ROOM])
+{
+    FILE *file = tmpfile();
+
+    must(file && fwrite(bytes, 1, len, file) == len && fflush(file) == 0, "temporary file");
+    must(digest_md5_range(fileno(file), "temporary file", 0, len, hex) == OK, "digest");
+    fclose(file);
+    return hex;
+}
+
+static void drop(struct httpd_state *s, struct object *o)
+{
+    buf_free(&o->bytes);
+    *o = s->objects[--s->object_count];
+}
+
+/* The unescaped value of a query's parameter; "" when it is not there. */
+static void param(const struct connection *c, const char *name, char dst[PATH_ROOM])
+{
+    size_t name_len = strlen(name), used = 0;
+    const char *at = strchr(c->target, '?');
+
+    dst[0] = '\0';
+    for (; at; at = strchr(at + 1, '&')) {
+        if (strncmp(at + 1, name, name_len) != 0 || at[1 + name_len] != '=')
+            continue;
+        for (at += name_len + 2; *at && *at != '&'; at++) {
+            unsigned int c1 = (unsigned char)*at;
+
+            if (*at == '%' && sscanf(at + 1, "%2x", &c1) == 1)
+                at += 2;
+            dst[used++] = (char)c1;
+        }
+        dst[used] = '\0';
+        return;
+    }
+}
+
+/* An unfinished upload is an object with the path PATH?ID, each of its parts one with PATH?ID?N. */
+static void list_all(struct connection *c, struct buf *out, bool of_uploads)
+{
+    char prefix[PATH_ROOM], bucket[64];
+    size_t bucket_len = strcspn(c->target + 1, "/?") + 2;
+
+    param(c, "prefix", prefix);
+    snprintf(bucket, sizeof(bucket), "%.*s", (int)bucket_len, c->target);
+    must(buf_printf(out, "<?xml version=\"1.0\"?><%s>",
+                    of_uploads ? "ListMultipartUploadsResult" : "ListBucketResult") == OK,
+         "memory");
+    for (int i = 0; i < c->s->object_count; i++) {
+        const struct object *o = &c->s->objects[i];
+        const char *key = o->path + bucket_len, *id = strchr(o->path, '?');
+        struct url u = { .scheme = URL_S3, .path = "/" };
+        char plain[PATH_ROOM];
+
+        if (strncmp(o->path, bucket, bucket_len) != 0 || (id != NULL) != of_uploads ||
+            (id && strchr(id + 1, '?')))
+            continue;
+        snprintf(u.path, sizeof(u.path), "/%.*s", (int)strcspn(key, "?"), key);
+        must(url_decode_path(&u, plain, sizeof(plain)) == OK, "path");
+        if (strncmp(plain, prefix, strlen(prefix)) != 0)
+            continue;
+        must(buf_printf(out,
+                        of_uploads ? "<Upload><Key>%s</Key><UploadId>%s</UploadId><Initiated>"
+                                     "2026-01-31T00:00:00.000Z</Initiated></Upload>"
+                                   : "<Contents><Key>%s</Key><LastModified>"
+                                     "2026-01-31T00:00:00.000Z</LastModified>%s<Size>%zu</Size>"
+                                     "</Contents>",
+                        plain, of_uploads ? id + 1 : "", o->bytes.len) == OK,
+             "memory");
+    }
+    must(buf_printf(out, "<IsTruncated>false</IsTruncated></%s>",
+                    of_uploads ? "ListMultipartUploadsResult" : "ListBucketResult") == OK,
+         "memory");
+}
+
+/* Name of the upload, or of one part of it. */
+static void upload_path(const struct connection *c, const char *id, int number, char *dst)
+{
+    int len = snprintf(dst, PATH_ROOM, "%.*s?%.64s", (int)strcspn(c->target, "?"), c->target, id);
+
+    if (number)
+        snprintf(dst + len, PATH_ROOM - (size_t)len, "?%d", number);
+}
+
+static void begin_upload(struct connection *c, struct buf *out)
+{
+    char id[32], path[PATH_ROOM];
+
+    snprintf(id, sizeof(id), "upload~%d", ++c->s->upload_count);
+    upload_path(c, id, 0, path);
+    keep_meta(c, find_or_add(c->s, path));
+    must(buf_printf(out,
+                    "<InitiateMultipartUploadResult><UploadId>%s</UploadId>"
+                    "</InitiateMultipartUploadResult>",
+                    id) == OK,
+         "memory");
+}
+
+/* Every part of an upload: listed, put together, or dropped. */
+static void each_part(struct connection *c, const char *id, struct buf *list, struct object *whole)
+{
+    char path[PATH_ROOM], etag[DIGEST_MD5_HEX_ROOM];
+
+    for (int number = 1; number < OBJECTS_MAX; number++) {
+        struct object *o;
+
+        upload_path(c, id, number, path);
+        o = find(c->s, path);
+        if (o && list)
+            must(buf_printf(list,
+                            "<Part><PartNumber>%d</PartNumber><ETag>&quot;%s&quot;</ETag>"
+                            "<Size>%zu</Size></Part>",
+                            number, md5_of(o->bytes.data, o->bytes.len, etag), o->bytes.len) == OK,
+                 "memory");
+        else if (o && whole)
+            must(buf_append(&whole->bytes, o->bytes.data, o->bytes.len) == OK, "memory");
+    }
+}
+
+static void end_upload(struct connection *c, const char *id)
+{
+    char path[PATH_ROOM];
+
+    for (int number = 0; number < OBJECTS_MAX; number++) {
+        struct object *o;
+
+        upload_path(c, id, number, path);
+        o = find(c->s, path);
+        if (o)
+            drop(c->s, o);
+    }
+}
+
+static void complete_upload(struct connection *c, const char *id)
+{
+    struct object whole = { .bytes = { .max_bytes = (size_t)256 << 20 } }, *o;
+    char path[PATH_ROOM];
+
+    each_part(c, id, NULL, &whole);
+    upload_path(c, id, 0, path);
+    memcpy(whole.meta, find(c->s, path)->meta, sizeof(whole.meta));
+    end_upload(c, id);
+    snprintf(path, sizeof(path), "%.*s", (int)strcspn(c->target, "?"), c->target);
+    store(c->s, path, whole.bytes.data, whole.bytes.len);
+    o = find(c->s, path);
+    memcpy(o->meta, whole.meta, sizeof(o->meta));
+    buf_free(&whole.bytes);
+}
+
+static void do_upload(struct connection *c, struct answer *a, const char *id)
+{
+    char path[PATH_ROOM], number[PATH_ROOM];
+
+    upload_path(c, id, 0, path);
+    param(c, "partNumber", number);
+    if (!find(c->s, path)) {
+        a->code = 404;
+    } else if (strcmp(c->method, "PUT") == 0) {
+        upload_path(c, id, atoi(number), path);
+        store(c->s, path, c->body.data, c->body.len);
+        a->etag = md5_of(c->body.data, c->body.len, c->etag);
+    } else if (strcmp(c->method, "POST") == 0) {
+        complete_upload(c, id);
+        must(buf_append_text(&c->answer, "<CompleteMultipartUploadResult/>") == OK, "memory");
+    } else if (strcmp(c->method, "DELETE") == 0) {
+        end_upload(c, id);
+        a->code = 204;
+    } else {
+        must(buf_append_text(&c->answer, "<ListPartsResult>") == OK, "memory");
+        each_part(c, id, &c->answer, NULL);
+        must(buf_append_text(&c->answer, "</ListPartsResult>") == OK, "memory");
+    }
+}
+
+/* A request with a query. */
+static void do_s3_request(struct connection *c, struct answer *a)
+{
+    char id[PATH_ROOM];
+
+    buf_reset(&c->answer);
+    c->answer.max_bytes = (size_t)1 << 20;
+    a->code = 200;
+    param(c, "uploadId", id);
+    if (*id)
+        do_upload(c, a, id);
+    else if (strstr(c->target, "?uploads") || strstr(c->target, "&uploads"))
+        strcmp(c->method, "POST") ? list_all(c, &c->answer, true) : begin_upload(c, &c->answer);
+    else
+        list_all(c, &c->answer, false);
+    a->body = c->answer.len ? c->answer.data : "";
+    a->body_len = c->answer.len;
+}
+
+static void put_object(struct connection *c, struct answer *a)
+{
+    struct object *o = find(c->s, c->target);
+    bool is_new = !c->s->config.ignores_if_none_match;
+    char value[16];
+
+    if (o && is_new && strcmp(header_value(c, "If-None-Match", value, sizeof(value)), "*") == 0) {
+        a->code = 412;
+        return;
+    }
+    store(c->s, c->target, c->body.data, c->body.len);
+    keep_meta(c, find(c->s, c->target));
+    a->code = 200;
+    a->etag = md5_of(c->body.data, c->body.len, c->etag);
+}
+
 /* What the objects have to say. Called with the lock held; the body points into them. */
 static void do_request(struct connection *c, struct answer *a, char *location)
 {
     struct object *o = find(c->s, c->target);
-    char value[16];
 
-    if (strcmp(c->method, "PUT") == 0) {
-        if (o && strcmp(header_value(c, "If-None-Match", value, sizeof(value)), "*") == 0) {
-            a->code = 412;
-            return;
-        }
-        store(c->s, c->target, c->body.data, c->body.len);
-        a->code = 200;
+    if (strchr(c->target, '?') && c->s->config.access_key) {
+        do_s3_request(c, a);
+    } else if (strcmp(c->method, "PUT") == 0) {
+        put_object(c, a);
+    } else if (strcmp(c->method, "DELETE") == 0) {
+        if (o)
+            drop(c->s, o);
+        a->code = 204;
     } else if (!o) {
         a->code = 404;
     } else if (*o->redirect) {
@@ -308,10 +569,13 @@ static void do_request(struct connection *c, struct answer *a, char *location)
         a->header = location;
     } else {
         a->code = 200;
-        a->header = "ETag: \"etag-of-it\"";
+        a->etag = md5_of(o->bytes.data, o->bytes.len, c->etag);
+        a->meta = o->meta;
         a->body = o->bytes.data;
         a->body_len = o->bytes.len;
     }
+    if (a->fault == HTTPD_WRONG_ETAG)
+        a->etag = "0123456789abcdef0123456789abcdef";
 }
 
 /* Answer one request; may the connection go on? */
@@ -327,14 +591,21 @@ static bool serve(struct connection *c)
     pthread_mutex_lock(&s->lock);
     s->request_count++;
     snprintf(s->last_head, sizeof(s->last_head), "%s", c->head);
-    take_fault(s, &f, fault_header, sizeof(fault_header));
+    take_fault(c, &f, fault_header, sizeof(fault_header));
     a.fault = f.kind;
     if (refusal) {
-        snprintf(error, sizeof(error), "<Error><Message>%s</Message></Error>", refusal);
-        a = (struct answer){ .code = 403, .body = error, .body_len = strlen(error) };
+        snprintf(error, sizeof(error), "<Error><Code>%s</Code><Message>%s</Message></Error>",
+                 refusal, refusal);
+        a = (struct answer){ .code = strstr(refusal, "SHA256") ? 400 : 403,
+                             .body = error,
+                             .body_len = strlen(error),
+                             .is_head = a.is_head };
     } else if (f.kind == HTTPD_STATUS) {
         a.code = f.code;
         a.header = f.header;
+        snprintf(error, sizeof(error), "<Error><Code>%s</Code></Error>", f.error ? f.error : "");
+        a.body = f.error ? error : "";
+        a.body_len = strlen(a.body);
     } else if (f.kind != HTTPD_RESET && f.kind != HTTPD_STALL) {
         do_request(c, &a, location);
     }
@@ -346,7 +617,7 @@ static bool serve(struct connection *c)
         return false;
     }
     /* CAREFUL: the lock is held while sending; a trickle waits, so its body must not be needed. */
-    if (f.kind == HTTPD_TRICKLE) {
+    if (f.kind == HTTPD_TRICKLE || f.kind == HTTPD_ENDLESS) {
         pthread_mutex_unlock(&s->lock);
         return send_answer(c, &a);
     }
@@ -370,6 +641,7 @@ static void *connection_main(void *self)
     pthread_mutex_unlock(&c->s->lock);
     close(c->fd);
     buf_free(&c->body);
+    buf_free(&c->answer);
     free(c);
     return NULL;
 }
@@ -491,6 +763,16 @@ int httpd_requests(const struct httpd *d)
 
     pthread_mutex_lock(&d->state->lock);
     count = d->state->request_count;
+    pthread_mutex_unlock(&d->state->lock);
+    return count;
+}
+
+int httpd_objects(const struct httpd *d)
+{
+    int count;
+
+    pthread_mutex_lock(&d->state->lock);
+    count = d->state->object_count;
     pthread_mutex_unlock(&d->state->lock);
     return count;
 }

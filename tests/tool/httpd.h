@@ -7,8 +7,9 @@
  *   ... http://127.0.0.1:<d.port>/photo.jpg answers 503 twice, then the bytes
  *   httpd_stop(&d);
  *
- * GET, HEAD, PUT; keep-alive, Expect: 100-continue, If-None-Match: *. With keys it speaks S3 and
- * refuses a request whose SigV4 signature is not the one that its own implementation arrives at.
+ * GET, HEAD, PUT, DELETE; keep-alive, Expect: 100-continue, If-None-Match: *, x-amz-meta-. With keys
+ * it speaks S3 (also lists, and uploads in parts) and refuses a request whose SigV4 signature is not
+ * the one that its own implementation arrives at.
  * Whatever fails in here ends the test. Thread: any. */
 #ifndef ONESTEP_TESTS_TOOL_HTTPD_H
 #define ONESTEP_TESTS_TOOL_HTTPD_H
@@ -24,6 +25,9 @@ struct httpd_config {
     const char *access_key, *secret_key; /* NULL: requests need no signature */
     const char *session_token;           /* wanted in x-amz-security-token; NULL: none */
     const char *region;                  /* of the signature; NULL: "us-east-1" */
+    int64_t clock_ahead_ms;     /* of its clock; it takes what differs 15 minutes at most */
+    bool ignores_if_none_match; /* as some relatives of S3 do */
+    bool ignores_sha256;        /* does not compare a body with X-Amz-Content-Sha256 */
 };
 
 struct httpd {
@@ -40,6 +44,8 @@ enum httpd_fault_kind {
     HTTPD_STALL,      /* never answer */
     HTTPD_SHORT_BODY, /* announce the whole body, send half of it, close */
     HTTPD_TRICKLE,    /* send the head and one byte, then nothing */
+    HTTPD_WRONG_ETAG, /* do what was asked, and name the ETag of something else */
+    HTTPD_ENDLESS,    /* send a body that has no end */
     HTTPD_CHUNKED,    /* send the body without its length, in chunks */
 };
 
@@ -49,6 +55,8 @@ struct httpd_fault {
     int count;          /* requests; 0: all from now on */
     int code;           /* for HTTPD_STATUS */
     const char *header; /* for HTTPD_STATUS: "Name: value", or NULL; copied */
+    const char *error;  /* for HTTPD_STATUS: code of an S3 error, or NULL; not copied */
+    const char *only;   /* requests that begin with it, "POST /b/k"; NULL: all; not copied */
 };
 
 /* Listen on a free port of 127.0.0.1. */
@@ -71,6 +79,9 @@ void httpd_fault(struct httpd *d, const struct httpd_fault *f);
 
 /* Whole requests that have come in. */
 int httpd_requests(const struct httpd *d);
+
+/* Objects that are there, parts of unfinished uploads included. */
+int httpd_objects(const struct httpd *d);
 
 /* Head of the last request, from its first line on. */
 void httpd_last_head(const struct httpd *d, char *dst, size_t room);

@@ -60,9 +60,14 @@ static void add_encoded(struct text *t, const char *text, size_t len, bool keep_
     }
 }
 
-static int by_text(const void *a, const void *b)
+/* By name, then by value: "=" ends a name, and comes before everything that can be in one. */
+static int by_param(const void *a, const void *b)
 {
-    return strcmp(*(char *const *)a, *(char *const *)b);
+    const char *x = *(char *const *)a, *y = *(char *const *)b;
+
+    while (*x && *x == *y)
+        x++, y++;
+    return (*x == '=' ? 1 : *x) - (*y == '=' ? 1 : *y);
 }
 
 /* name=value&..., each encoded, sorted by code point. */
@@ -84,7 +89,7 @@ static void add_query(struct text *t, const char *query)
         params[count++] = p->data; /* the start of p */
         query += len + (query[len] == '&');
     }
-    qsort(params, (size_t)count, sizeof(params[0]), by_text);
+    qsort(params, (size_t)count, sizeof(params[0]), by_param);
     for (int i = 0; i < count; i++) {
         add_text(t, i ? "&" : "");
         add_text(t, params[i]);

@@ -1,5 +1,5 @@
 /* An AWS credentials file: keys come out whole, printable, and both or none. */
-#include "common/s3.h"
+#include "common/credentials.h"
 #include "tests/fuzz/fuzz.h"
 
 static void expect_word(const char *text)
@@ -11,17 +11,19 @@ static void expect_word(const char *text)
 FUZZ(credentials, 8 << 10)
 {
     char path[FILE_PATH_BYTES];
-    struct s3_config config = { .credentials_file = path };
-    struct s3 s = { 0 };
+    struct credentials_config config = { .file = path };
+    struct credentials c = { 0 };
+    struct sigv4_signer who = { 0 };
 
     fuzz_file(path, "credentials", bytes, len);
-    if (s3_open(&s, &config) == OK) {
-        CHECK(s.access_key[0] && s.secret_key[0]);
-        expect_word(s.access_key);
-        expect_word(s.secret_key);
-        expect_word(s.token);
+    if (credentials_open(&c, &config) == OK) {
+        CHECK(credentials_get(&c, &who) == OK);
+        CHECK(who.access_key[0] && who.secret_key[0]);
+        expect_word(who.access_key);
+        expect_word(who.secret_key);
+        expect_word(who.session_token);
     } else {
-        CHECK(!s.access_key[0] && !s.secret_key[0] && !s.token[0]);
+        CHECK(c.state == NULL);
     }
-    s3_close(&s);
+    credentials_close(&c);
 }

@@ -254,9 +254,9 @@ TEST(s3_inputs_are_fetched_with_a_signature)
     char endpoint[64], head[4096];
     struct fetch_config c = { .s3 = { .endpoint = endpoint,
                                       .path_style = true,
-                                      .access_key = "AKID",
-                                      .secret_key = "secret",
-                                      .session_token = "token" } };
+                                      .credentials = { .access_key = "AKID",
+                                                       .secret_key = "secret",
+                                                       .session_token = "token" } } };
 
     httpd_start(&d, &(struct httpd_config){
                         .access_key = "AKID", .secret_key = "secret", .session_token = "token" });

@@ -75,7 +75,7 @@ TEST(get_head_and_put)
 
     set_up(&k);
     expect_hello(&k);
-    EXPECT_TEXT(k.r.etag, "etag-of-it");
+    EXPECT_INT(strlen(k.r.etag), 32);
     EXPECT_INT(k.r.tries, 1);
     k.q.method = HTTP_HEAD;
     EXPECT_OK(http_do(&k.client, &k.q, &k.r));

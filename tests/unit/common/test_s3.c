@@ -42,8 +42,8 @@ TEST(bad_settings_are_named)
         { { .endpoint = "minio.lan" }, "not a URL" },
         { { .endpoint = "file:///x" }, "s3_endpoint" },
         { { .endpoint = "http://h/path" }, "no path" },
-        { { .access_key = "a" }, "AWS_SECRET_ACCESS_KEY" },
-        { { .secret_key = "b" }, "AWS_ACCESS_KEY_ID" },
+        { { .credentials = { .access_key = "a" } }, "AWS_SECRET_ACCESS_KEY" },
+        { { .credentials = { .secret_key = "b" } }, "AWS_ACCESS_KEY_ID" },
         { { .region = "eu west" }, "s3_region" },
     };
     struct s3_config by_address = { .endpoint = "http://127.0.0.1:9000" };
@@ -86,35 +86,4 @@ TEST(buckets_have_rules)
         EXPECT(s3_is_bucket(good[i]));
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         EXPECT(!s3_is_bucket(bad[i]));
-}
-
-TEST(credentials_come_from_the_file_when_none_are_given)
-{
-    char path[512];
-    const char *text = "# mine\n[other]\naws_access_key_id = WRONG\naws_secret_access_key = WRONG\n"
-                       "[default]\r\naws_access_key_id=AKID\naws_secret_access_key = s/cr=t+ \n"
-                       "aws_session_token = tok\nregion = x\n[last]\naws_access_key_id = WRONG\n";
-    struct s3_config c = { .credentials_file = path };
-    struct s3 s;
-
-    snprintf(path, sizeof(path), "%s/credentials", test_tmpdir());
-    EXPECT_STATUS(s3_open(&s, &c), ERR_NOTFOUND);
-    EXPECT_OK(file_write_atomic(path, text, strlen(text)));
-    EXPECT_OK(s3_open(&s, &c));
-    EXPECT_TEXT(s.access_key, "AKID");
-    EXPECT_TEXT(s.secret_key, "s/cr=t+");
-    EXPECT_TEXT(s.token, "tok");
-    s3_close(&s);
-    EXPECT(s.secret_key[0] == '\0');
-    c.access_key = "MINE";
-    c.secret_key = "key";
-    EXPECT_OK(s3_open(&s, &c));
-    EXPECT_TEXT(s.access_key, "MINE");
-    EXPECT_TEXT(s.token, "");
-    EXPECT_OK(file_write_atomic(path, "[default]\naws_access_key_id = A\n", 32));
-    c.access_key = c.secret_key = NULL;
-    EXPECT_STATUS(s3_open(&s, &c), ERR_CORRUPT);
-    EXPECT_MESSAGE("credentials: no aws_access_key_id");
-    EXPECT_OK(file_write_atomic(path, "", 0));
-    EXPECT_STATUS(s3_open(&s, &c), ERR_CORRUPT);
 }
