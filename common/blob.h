@@ -2,10 +2,9 @@
  *
  * A key is 1 to 512 characters of A-Z a-z 0-9 . _ / = -, without an empty, "." or ".." part. Which
  * keys belong to which attempt is the caller's business. An object is either whole or absent: a
- * directory gets it by a synced temporary file and a rename; S3 by one PUT, or for large files by a
- * multipart upload, whose SHA-256 the server checks (or whose ETag is checked here, where the server
- * does not).
- * Thread: one at a time; a worker's io thread owns it. */
+ * directory gets it by a synced temporary file and a rename; S3 by one PUT, or for large files by
+ * parts, whose SHA-256 the server compares. Where a server does not, its ETags are checked here.
+ * Thread: one at a time. */
 #ifndef ONESTEP_COMMON_BLOB_H
 #define ONESTEP_COMMON_BLOB_H
 
@@ -40,7 +39,7 @@ struct blob {
     struct blob_state *state;  /* NULL in a zeroed struct */
     const atomic_bool *cancel; /* set by the caller between calls, polled in them; or NULL */
     int64_t deadline_ms; /* clock_mono_ms by which calls end, if timeout_ms is later; 0: none */
-    const char *owner;   /* who puts: 1 to 200 of A-Z a-z 0-9 . _ / = -; kept with objects of S3
+    const char *owner;   /* who puts, like a key; kept with objects of S3
                                 * as x-amz-meta-onestep-owner; or NULL */
 };
 

@@ -63,13 +63,12 @@ MUST_USE status blob_compare(struct blob_state *s, const char *key, const void *
 /* The sentence for a file that changed under way. */
 status blob_changed(const char *path);
 
-/* --- S3: a request and what it points to ---------------------------------------------------- */
-
+/* A request to S3 and what it points to. */
 struct blob_call {
     struct http_call http;
     struct sigv4_signer sign;
     char url[URL_ROOM];
-    char owner[256], sha256[128], type[160]; /* headers */
+    char owner[BLOB_KEY_MAX + 64], sha256[128], type[160]; /* headers */
     char payload[DIGEST_HEX_ROOM];
     int header_count;
     bool was_refreshed; /* once is enough */
@@ -97,8 +96,8 @@ void blob_call_describe(struct blob_call *k, const struct blob_state *s, const c
 /* Do it; anything but 2xx is an error. Expired credentials are renewed and it is done again. */
 MUST_USE status blob_call_do(struct blob_call *k, struct blob_state *s);
 
-/* Did the server refuse a finished request because its keys have expired, and are there others? Then
- * it is ready to be done again. */
+/* Did the server refuse a finished request because its keys have expired, and are there others?
+ * Then it is ready to be done again. */
 bool blob_call_renew(struct blob_call *k, struct blob_state *s);
 
 /* The status of an answer that is there. */

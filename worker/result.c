@@ -259,7 +259,7 @@ static status place_manifest(struct result *r, const struct spool_item *item,
     TRY(blob_has_put_new(&r->blob, is_shared));
     attempt_key(item, own);
     if ((*is_shared ? snprintf(key, BLOB_KEY_MAX + 1, "%s", item->manifest_key)
-                    : snprintf(key, BLOB_KEY_MAX + 1, "%s/%s", own, MANIFEST)) > BLOB_KEY_MAX)
+                    : snprintf(key, BLOB_KEY_MAX + 1, "%s/%s", own, SPOOL_MANIFEST)) > BLOB_KEY_MAX)
         TRY(FAIL(ERR_BADARG, "%s: no room for its manifest's key", own));
 out:
     return st;
@@ -272,7 +272,7 @@ static status put_own(struct result *r, const struct spool_item *item, const cha
     char path[FILE_PATH_BYTES];
     uint8_t sha256[DIGEST_BYTES];
 
-    TRY(spool_path(item, MANIFEST, path));
+    TRY(spool_path(item, SPOOL_MANIFEST, path));
     TRY(digest_from_hex(item->manifest_sha256, sha256));
     TRY(blob_put_file(&r->blob, key, path, "application/json", sha256));
 out:

@@ -15,7 +15,6 @@
 #include "common/id.h"
 
 #define RECORD "item.json"
-#define MANIFEST "manifest.json"
 
 status spool_path(const struct spool_item *item, const char *name, char path[FILE_PATH_BYTES])
 {
@@ -131,7 +130,7 @@ status spool_keep(struct spool_item *item, const struct buf *manifest)
         item->bytes += item->files[i].out.bytes;
     TRY(digest_sha256(manifest->data, manifest->len, sha256));
     digest_hex(sha256, item->manifest_sha256);
-    TRY(spool_path(item, MANIFEST, path));
+    TRY(spool_path(item, SPOOL_MANIFEST, path));
     TRY(file_write_atomic(path, manifest->data, manifest->len));
     TRY(write_record(&record, item));
     TRY(spool_path(item, RECORD, path));
@@ -147,7 +146,7 @@ status spool_manifest(const struct spool_item *item, struct buf *text)
     uint8_t sha256[DIGEST_BYTES];
     status st = OK;
 
-    TRY(spool_path(item, MANIFEST, path));
+    TRY(spool_path(item, SPOOL_MANIFEST, path));
     TRY(file_read(path, LIMIT_TEXT_FILE_BYTES, text));
     TRY(digest_sha256(text->data, text->len, sha256));
     if (strcmp(digest_hex(sha256, hex), item->manifest_sha256) != 0)

@@ -20,6 +20,8 @@
 #include "worker/manifest.h"
 
 #define SPOOL_FILES_MAX 2
+/* Name of the manifest in the folder. */
+#define SPOOL_MANIFEST "manifest.json"
 
 struct attempt;
 

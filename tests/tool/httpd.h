@@ -7,9 +7,9 @@
  *   ... http://127.0.0.1:<d.port>/photo.jpg answers 503 twice, then the bytes
  *   httpd_stop(&d);
  *
- * GET, HEAD, PUT, DELETE; keep-alive, Expect: 100-continue, If-None-Match: *, x-amz-meta-. With keys
- * it speaks S3 (also lists, and uploads in parts) and refuses a request whose SigV4 signature is not
- * the one that its own implementation arrives at.
+ * GET, HEAD, PUT, DELETE; keep-alive, Expect: 100-continue, If-None-Match: *, x-amz-meta-. With
+ * keys it speaks S3 (also lists, and uploads in parts) and refuses a request whose SigV4 signature
+ * is not the one that its own implementation arrives at.
  * Whatever fails in here ends the test. Thread: any. */
 #ifndef ONESTEP_TESTS_TOOL_HTTPD_H
 #define ONESTEP_TESTS_TOOL_HTTPD_H

@@ -197,9 +197,10 @@ static void open_world_at(struct world *w, bool dump, int s3_port, uint64_t spoo
     if (s3_port) {
         snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%d", s3_port);
         config.result.blob.url = "s3://clips/out";
-        config.result.blob.s3 = (struct s3_config){
-            .endpoint = endpoint, .path_style = true, .access_key = "AKID", .secret_key = "secret"
-        };
+        config.result.blob.s3 =
+            (struct s3_config){ .endpoint = endpoint,
+                                .path_style = true,
+                                .credentials = { .access_key = "AKID", .secret_key = "secret" } };
     }
     EXPECT_OK(file_make_dirs(work));
     EXPECT_OK(media_decoder_open(&w->decoder));
