@@ -28,6 +28,9 @@ status cmd_cancel(const struct command_line *line);
 /* Download results. */
 status cmd_fetch(const struct command_line *line);
 
+/* Check results against their manifests. */
+status cmd_verify(const struct command_line *line);
+
 /* Release, commit, protocol and libraries. */
 status cmd_version(const struct command_line *line);
 

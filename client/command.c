@@ -163,6 +163,24 @@ const struct command command_table[] = {
         .run = cmd_fetch,
     },
     {
+        .name = "verify",
+        .arguments = "FILE...",
+        .summary = "check results against their manifests",
+        .description =
+            "FILE is a manifest, or a video or poster with its manifest beside it (as `onestep "
+            "fetch` and `onestep run` leave them). Reads the SHA-256 and size of video and poster, "
+            "and of the photograph when it is a file of this machine, and compares them with the "
+            "manifest's. Prints one line per file: ok, changed or absent, which file, where; with "
+            "--json, one object per FILE: manifest, files [{name, path, verdict}]. The exit code "
+            "is 5 when a file is not what it was, 3 when video or poster is absent.",
+        .examples = "onestep verify clips/*.json\n"
+                    "    everything that was fetched",
+        .flags = json_only,
+        .words = COMMAND_IMAGES,
+        .words_min = 1,
+        .run = cmd_verify,
+    },
+    {
         .name = "version",
         .arguments = "",
         .summary = "print release, commit, protocol and libraries",
