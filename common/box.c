@@ -26,6 +26,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/base/check.h"
@@ -243,6 +244,7 @@ static _Noreturn void keeper_main(const struct box_config *c, int fd)
     signal(SIGHUP, SIG_IGN);
     signal(SIGCHLD, SIG_DFL);
     prctl(PR_SET_NAME, "onestep-box");
+    tzset(); /* reads a file the first time that somebody asks for a date, which a child can't */
     while ((file = receive_file(fd)) >= 0) {
         struct ended e = { 0 };
         off_t bytes = lseek(file, 0, SEEK_END);

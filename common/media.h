@@ -1,5 +1,5 @@
 /* media.h - pictures and video: decode a photograph, write PNG, write H.264 in MP4. The media_*.c
- * files are the only users of libav.
+ * files are the only users of libav and Little CMS.
  *
  * RGB is 8 bits, [height][width][3], rows without padding. Same input, same build: same bytes.
  * Thread: any; a struct belongs to whoever opened it. */
@@ -24,8 +24,9 @@ struct media_image {
 /* Decode a photograph: JPEG, PNG, WebP, TIFF, BMP, or the first frame of a GIF, told apart by their
  * content. name: for sentences only ("photo.jpg"). Alpha is composited over white; 16 bits a
  * channel become 8 by rounding v * 255 / 65535; grey, palette and CMYK (Adobe's inverted form too)
- * become RGB; the EXIF orientation of JPEG, PNG, WebP and TIFF is applied. Colour profiles are
- * ignored. Size is read from the header and checked before pixels are allocated.
+ * become RGB; the EXIF orientation of JPEG, PNG, WebP and TIFF is applied. A colour profile of
+ * RGB or grey is applied: pixels are sRGB. Size is read from the header and checked before pixels
+ * are allocated.
  * Errors: ERR_BADARG when it is over LIMIT_IMAGE_BYTES or LIMIT_IMAGE_PIXELS, with both numbers;
  * ERR_CORRUPT when it is not an image, of another kind, truncated or damaged; ERR_NOMEM.
  * Note: PNG, BMP, GIF, WebP and RGB TIFF equal what Pillow decodes. JPEG differs by 0.05 of 255

@@ -170,6 +170,7 @@ static status take_pixels(struct media_image *img, const char *name, const struc
         TRY(FAIL(ERR_NOMEM, "%s: no memory for %zu bytes of pixels", name, bytes));
     TRY(media_color_convert(rgb, name, f,
                             h->format == MEDIA_WEBP ? MEDIA_YUV_WEBP : MEDIA_YUV_JPEG));
+    media_profile_apply(rgb, f);
     if (h->orientation > 1) {
         upright = malloc(bytes);
         if (!upright)

@@ -52,6 +52,11 @@ MUST_USE status media_header_read(struct media_header *h, const char *name, cons
 MUST_USE status media_color_convert(uint8_t *rgb, const char *name, const AVFrame *f,
                                     enum media_yuv yuv);
 
+/* Convert rgb [height][width][3] of f from the colour profile that came with it to sRGB. Without
+ * one, or with one that is damaged or of inks (CMYK), nothing changes: so do browsers, and inks
+ * were converted by formula. This function can't fail. */
+void media_profile_apply(uint8_t *rgb, const AVFrame *f);
+
 /* dst [h'][w'][3] = src [height_px][width_px][3] turned as EXIF orientation 1 to 8 says; from 5 on
  * w' = height_px and h' = width_px. This function can't fail. */
 void media_orient(uint8_t *dst, const uint8_t *src, int width_px, int height_px, int orientation);

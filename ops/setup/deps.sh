@@ -25,6 +25,7 @@ libjansson-dev|model configurations and result manifests
 libavformat-dev|reads images, writes MP4 files
 libavcodec-dev|decodes images, encodes H.264 and PNG
 libavutil-dev|pixel formats for the two above
+liblcms2-dev|colour profiles of photographs
 libswscale-dev|converts between RGB and YUV
 libdnnl-dev|oneDNN, the peer that make bench-kernels measures against
 '

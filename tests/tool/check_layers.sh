@@ -32,6 +32,7 @@ BEGIN {
     fence("^curl/",           "common/http.c")
     fence("^yaml",            "common/config.c")
     fence("^lib(av|sw)",      "common/media")
+    fence("^lcms2",           "common/media")
     fence("^openssl/",        "common/digest.c")
     fence("^jansson",         "common/base/json.c")
     fence("^protobuf-c/",     "proto/")
