@@ -4,6 +4,8 @@
  * block run on the same register tile as every other matrix product: scores = Q K^T with K packed
  * like weights, and sums += P V with V packed as it lies. Between the two, each row keeps its
  * running maximum and total, and sums made under an old maximum are scaled.
+ * With products of bf16, Q, K, V and P are rounded as they are packed; maximum, total and sums stay
+ * float. Temporal attention waits for memory, so it keeps products of float.
  * CAREFUL: the blocks of keys are the same for every query and start at key 0, so a row's result
  * does not depend on the block of queries it is in. */
 #include <math.h>
@@ -24,6 +26,7 @@ struct sequence {
 /* Sizes that all tasks of a call share. */
 struct plan {
     struct cpu_ctx *ctx;
+    const struct cpu_bf16 *bf16; /* NULL: products of float */
     int64_t queries, keys, d, heads;
     int64_t query_rows; /* rows of a block of queries */
     int64_t key_rows;   /* rows of a block of keys, a multiple of the panel, at most CPU_DEPTH */
@@ -44,18 +47,19 @@ struct tiles {
 /* Divide p's sizes over `scratch`; returns the floats needed. */
 static int64_t tiles_lay_out(const struct plan *p, float *scratch, struct tiles *t)
 {
-    int64_t n = 0;
+    /* A tile of AMX writes 16 rows at least. */
+    int64_t n = 0, rows = p->bf16 ? cpu_parts(p->query_rows, 16) * 16 : p->query_rows;
 
     t->q = scratch + n;
-    n += p->d_blocks * p->query_rows * CPU_PITCH;
+    n += p->d_blocks * rows * CPU_PITCH;
     t->scores = scratch + n;
-    n += p->query_rows * CPU_PITCH;
+    n += rows * CPU_PITCH;
     t->k = scratch + n;
     n += p->key_rows * p->d_pitch;
     t->v = scratch + n;
     n += p->key_rows * p->d_pitch;
     t->sums = scratch + n;
-    n += p->query_rows * p->d_pitch;
+    n += rows * p->d_pitch;
     t->state = (struct cpu_softmax *)(scratch + n);
     n += p->query_rows * (int64_t)(sizeof(struct cpu_softmax) / sizeof(float));
     return n;
@@ -81,6 +85,18 @@ static status plan_blocks(struct plan *p)
     return OK;
 }
 
+/* Pairs in a padded row of n values. */
+static int64_t pairs_of(int64_t n)
+{
+    return cpu_parts(n, 2 * CPU_PAIR_STEP) * CPU_PAIR_STEP;
+}
+
+/* Rows of floats, CPU_PITCH apart, become rows of pairs, CPU_PAIR_PITCH apart. */
+static void round_in_place(float *rows, int64_t count, int64_t depth)
+{
+    cpu_bf16_round((uint32_t *)rows, rows, count, depth);
+}
+
 static void load_queries(const struct plan *p, const struct sequence *s, const struct tiles *t,
                          int64_t first, int64_t rows)
 {
@@ -92,6 +108,54 @@ static void load_queries(const struct plan *p, const struct sequence *s, const s
         for (int64_t r = 0; r < rows; r++)
             p->ctx->isa->scale(t->q + (b * p->query_rows + r) * CPU_PITCH,
                                s->q + (first + r) * s->q_apart + d0, count, scale);
+        if (p->bf16)
+            round_in_place(t->q + b * p->query_rows * CPU_PITCH, rows, count);
+    }
+}
+
+/* 16-bit scores for one panel of keys, whose packed rows have `words` pairs. */
+static void score_bf16(const struct plan *p, const struct sequence *s, const struct tiles *t,
+                       int64_t rows, const struct cpu_block *at)
+{
+    const int64_t words = pairs_of(p->d), lanes = CPU_PAIR_PANEL / 2;
+
+    for (int64_t j = 0; j < at->depth; j += CPU_PAIR_PANEL) {
+        const float *k = s->k + (at->k0 + j) * s->k_apart;
+        uint32_t *packed = (uint32_t *)t->k + j * words;
+        int64_t left = at->depth - j;
+
+        cpu_bf16_pack(packed, k, s->k_apart, left, p->d);
+        cpu_bf16_pack(packed + lanes, left > lanes ? k + lanes * s->k_apart : k, s->k_apart,
+                      left - lanes, p->d);
+        for (int64_t b = 0; b < p->d_blocks; b++)
+            p->bf16->tile(&(struct cpu_pair_tile){
+                .a = (const uint32_t *)t->q + b * p->query_rows * CPU_PITCH,
+                .b = packed + b * CPU_DEPTH / 2 * CPU_PAIR_PANEL,
+                .c = t->scores + j,
+                .c_pitch = CPU_PITCH,
+                .rows = rows,
+                .pairs = pairs_of(cpu_min(p->d - b * CPU_DEPTH, CPU_DEPTH)),
+                .is_sum = b > 0 });
+    }
+}
+
+/* 16-bit products of the scores, which are rounded where they lie, with the values. */
+static void mix_values_bf16(const struct plan *p, const struct sequence *s, const struct tiles *t,
+                            int64_t rows, const struct cpu_block *at)
+{
+    round_in_place(t->scores, rows, at->depth);
+    for (int64_t d0 = 0; d0 < p->d; d0 += CPU_PAIR_PANEL) {
+        uint32_t *packed = (uint32_t *)t->v + d0 * p->key_rows;
+
+        cpu_bf16_pack_rows(packed, s->v + at->k0 * s->v_apart + d0, s->v_apart, at->depth,
+                           cpu_min(p->d - d0, CPU_PAIR_PANEL));
+        p->bf16->tile(&(struct cpu_pair_tile){ .a = (const uint32_t *)t->scores,
+                                               .b = packed,
+                                               .c = t->sums + d0,
+                                               .c_pitch = p->d_pitch,
+                                               .rows = rows,
+                                               .pairs = pairs_of(at->depth),
+                                               .is_sum = at->k0 > 0 });
     }
 }
 
@@ -158,13 +222,15 @@ static void attend(const struct plan *p, const struct sequence *s, int worker, i
     struct cpu_block at = { 0 };
     struct tiles t;
 
+    if (p->bf16 && p->bf16->begin)
+        p->bf16->begin();
     tiles_lay_out(p, cpu_worker(p->ctx, worker), &t);
     load_queries(p, s, &t, first, rows);
     for (int64_t r = 0; r < rows; r++)
         t.state[r] = (struct cpu_softmax){ .largest = -INFINITY };
     for (at.k0 = 0; at.k0 < p->keys; at.k0 += p->key_rows) {
         at.depth = cpu_min(p->keys - at.k0, p->key_rows);
-        score(p, s, &t, rows, &at);
+        (p->bf16 ? score_bf16 : score)(p, s, &t, rows, &at);
         for (int64_t r = 0; r < rows; r++) {
             float *sums = t.sums + r * p->d_pitch;
             float factor = isa->softmax(t.scores + r * CPU_PITCH, at.depth, &t.state[r]);
@@ -172,8 +238,10 @@ static void attend(const struct plan *p, const struct sequence *s, int worker, i
             if (at.k0 > 0 && factor != 1)
                 isa->scale(sums, sums, p->d, factor);
         }
-        mix_values(p, s, &t, rows, &at);
+        (p->bf16 ? mix_values_bf16 : mix_values)(p, s, &t, rows, &at);
     }
+    if (p->bf16 && p->bf16->end)
+        p->bf16->end();
     for (int64_t r = 0; r < rows; r++)
         isa->scale(s->y + (first + r) * s->y_apart, t.sums + r * p->d_pitch, p->d,
                    1 / t.state[r].total);
@@ -207,6 +275,7 @@ static void spatial_task(void *arg, int64_t task, int worker)
 status cpu_attention(struct kern_ctx *ctx, const struct kern_attention *a)
 {
     struct spatial j = { .plan = { .ctx = cpu_ctx_of(ctx),
+                                   .bf16 = cpu_ctx_of(ctx)->bf16,
                                    .queries = a->queries,
                                    .keys = a->keys,
                                    .d = a->d,

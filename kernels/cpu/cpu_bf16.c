@@ -46,6 +46,32 @@ void cpu_bf16_pack(uint32_t *dst, const float *src, int64_t src_pitch, int64_t c
     }
 }
 
+/* 16 floats of each of two rows as 16 pairs of one above the other. */
+CPU_INLINE __m512i zip(__m512 upper, __m512 lower)
+{
+    __m512i rows = pairs_of(upper, lower);
+    const __m512i order =
+        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+
+    return _mm512_permutexvar_epi16(order, rows);
+}
+
+void cpu_bf16_pack_rows(uint32_t *dst, const float *src, int64_t src_pitch, int64_t rows,
+                        int64_t count)
+{
+    for (int64_t i = 0; i < (rows + 31) / 32 * 32; i += 2, dst += CPU_PAIR_PANEL) {
+        for (int64_t j = 0; j < CPU_PAIR_PANEL; j += CPU_LANES) {
+            const float *row = src + i * src_pitch + j;
+            int64_t some = count > j ? count - j : 0;
+            vec upper = vec_load_some(row, i < rows ? some : 0);
+            vec lower = vec_load_some(row + src_pitch, i + 1 < rows ? some : 0);
+
+            _mm512_storeu_si512(dst + j, zip(upper, lower));
+        }
+    }
+}
+
 /* `rows` (a constant after inlining) rows from `first` on. */
 CPU_INLINE void tile_rows(const struct cpu_pair_tile *t, int64_t first, const int rows)
 {

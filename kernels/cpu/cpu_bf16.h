@@ -54,12 +54,18 @@ bool cpu_amx_allow(void);
 #endif
 
 /* dst[r * CPU_PAIR_PITCH + i] = the pair src[r * CPU_PITCH + 2 i], [.. + 2 i + 1]; zero behind
- * depth, up to a multiple of CPU_PAIR_STEP. Needs AVX512_BF16. */
+ * depth, up to a multiple of CPU_PAIR_STEP. dst may begin where src does. Needs AVX512_BF16. */
 void cpu_bf16_round(uint32_t *dst, const float *src, int64_t rows, int64_t depth);
 
 /* dst[i * CPU_PAIR_PANEL + j] = the pair src[j * src_pitch + 2 i], [.. + 2 i + 1] for j < 16; zero
  * where j >= count and behind depth. Needs AVX512_BF16. */
 void cpu_bf16_pack(uint32_t *dst, const float *src, int64_t src_pitch, int64_t count,
                    int64_t depth);
+
+/* dst[i * CPU_PAIR_PANEL + j] = the pair src[2 i * src_pitch + j], src[(2 i + 1) * src_pitch + j];
+ * zero where j >= count (at most CPU_PAIR_PANEL) and behind row `rows`, up to a multiple of
+ * CPU_PAIR_STEP pairs. Needs AVX512_BF16. */
+void cpu_bf16_pack_rows(uint32_t *dst, const float *src, int64_t src_pitch, int64_t rows,
+                        int64_t count);
 
 #endif

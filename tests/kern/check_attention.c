@@ -18,6 +18,15 @@ static struct check_tolerance tolerance(int64_t d, double sharp)
     return (struct check_tolerance){ .absolute = 24 * e + 1e-6, .whole = 3 * e + 5e-7 };
 }
 
+/* The same with operands rounded to bf16: a score is off by 2^-9 / sqrt(3) of its size for each of
+ * two operands, a weight by that once more. */
+static struct check_tolerance tolerance_bf16(double sharp)
+{
+    double e = ldexp(1, -9) / sqrt(3) * (sqrt(2) * sharp + 1);
+
+    return (struct check_tolerance){ .absolute = 24 * e, .whole = 3 * e };
+}
+
 static status call_attention(const struct kern_table *t, struct kern_ctx *ctx, const void *a)
 {
     return t->attention(ctx, a);
@@ -66,6 +75,7 @@ static void set_operands(struct check *c, struct kern_attention *a, const struct
 static void attention_case(const struct check_rig *rig, const struct attention_size *s, bool parts)
 {
     struct check c = { .call = call_attention, .tol = tolerance(s->d, s->sharp) };
+    const bool is_bf16 = rig->precision == KERN_PRECISION_BF16;
     struct kern_attention a = { .n = s->n,
                                 .queries = s->queries,
                                 .keys = s->keys,
@@ -75,6 +85,8 @@ static void attention_case(const struct check_rig *rig, const struct attention_s
     struct kern_attention last;
     int64_t y_frame = s->queries * a.y_stride;
 
+    if (is_bf16)
+        c.tol = tolerance_bf16(s->sharp);
     set_operands(&c, &a, s);
     sharpen(&c, a.q_stride, s->heads * s->d, s->sharp);
     a.y = check_output(&c, s->n * y_frame); /* the gaps between rows must stay poison */
@@ -207,5 +219,22 @@ TEST(attention_temporal_is_the_reference)
                  (int)a.pixels, (int)a.heads, (int)a.d);
         check_case(&c, &rig);
     }
+    check_rig_close(&rig);
+}
+
+TEST_TIMEOUT(bf16_attention_is_the_reference, 120)
+{
+    static const struct attention_size wide = {
+        .n = 2, .queries = 70, .keys = 150, .heads = 1, .d = 512, .sharp = 1
+    };
+    struct check_rig rig;
+
+    check_rig_open_bf16(&rig);
+    for (int i = 0; i < check_cases(CASES); i++) {
+        struct attention_size s = random_attention();
+
+        attention_case(&rig, &s, i % 4 == 0);
+    }
+    attention_case(&rig, &wide, true);
     check_rig_close(&rig);
 }
