@@ -15,6 +15,11 @@ const struct kern_table *kern_find(const char *name)
     return NULL;
 }
 
+void kern_exact(struct kern_ctx *ctx, bool is_exact)
+{
+    ctx->is_exact = is_exact;
+}
+
 const char *kern_describe(const struct kern_ctx *ctx)
 {
     return ctx->description;

@@ -223,6 +223,10 @@ extern const struct kern_table kern_plan; /* kernels/plan.c: computes nothing, f
 /* The table called name, or NULL. */
 const struct kern_table *kern_find(const char *name);
 
+/* From here on ctx computes products of float, whatever its precision; false: of its precision.
+ * This function can't fail. */
+void kern_exact(struct kern_ctx *ctx, bool is_exact);
+
 /* One sentence for logs and --version: what ctx runs on ("cpu, avx512, 2 threads"). */
 const char *kern_describe(const struct kern_ctx *ctx);
 

@@ -7,6 +7,7 @@
 /* A table embeds this as the first member of its own context. */
 struct kern_ctx {
     char description[96]; /* the sentence of kern_describe */
+    bool is_exact;        /* see kern_exact */
 };
 
 #endif

@@ -361,8 +361,11 @@ status pipeline_run(struct pipeline *p, const struct pipeline_clip *clip)
     TRY(take_floats(&r.host, p->checkpoint.clip.config.projection, &r.embedding));
     TRY(take_floats(&r.host, latent_values(&r) / r.latent_shape.frames, &r.image_latent));
     TRY(take_floats(&r.host, latent_values(&r), &r.latents));
+    /* As in the reference pipeline, which encodes in float32 whatever the UNet's type. */
+    kern_exact(p->dev.ctx, true);
     TRY(run_stage(&r, STAGE_CLIP, run_clip));
     TRY(run_stage(&r, STAGE_VAE_ENCODE, run_vae_encode));
+    kern_exact(p->dev.ctx, false);
     TRY(run_stage(&r, STAGE_UNET, run_unet));
     TRY(run_stage(&r, STAGE_VAE_DECODE, run_vae_decode));
 out:

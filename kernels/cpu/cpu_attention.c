@@ -275,7 +275,7 @@ static void spatial_task(void *arg, int64_t task, int worker)
 status cpu_attention(struct kern_ctx *ctx, const struct kern_attention *a)
 {
     struct spatial j = { .plan = { .ctx = cpu_ctx_of(ctx),
-                                   .bf16 = cpu_ctx_of(ctx)->bf16,
+                                   .bf16 = cpu_bf16_of(cpu_ctx_of(ctx)),
                                    .queries = a->queries,
                                    .keys = a->keys,
                                    .d = a->d,

@@ -22,6 +22,7 @@ _Static_assert(TASK_ROWS % 16 == 0, "rows rounded up to AMX tiles fit the sums")
 /* One pass over A with the panels that are packed. */
 struct pass {
     struct cpu_ctx *ctx;
+    const struct cpu_bf16 *bf16; /* NULL: products of float */
     const struct cpu_gemm *g;
     float *packed;          /* [panels][words][2 lanes]: floats, or pairs of bf16 */
     int64_t words;          /* of a column: k, or pairs padded to whole steps */
@@ -46,7 +47,7 @@ static void pack_half(const struct pass *p, float *scratch, float *dst, int64_t 
     } else {
         weight = g->weight + (count > 0 ? first * g->k : 0);
     }
-    if (p->ctx->bf16)
+    if (p->bf16)
         cpu_bf16_pack((uint32_t *)dst, weight, g->k, count, g->k);
     else
         p->ctx->isa->pack(dst, weight, g->k, count, g->k);
@@ -120,7 +121,7 @@ static void block_product_bf16(const struct pass *p, float *block, const struct 
 
     cpu_bf16_round(pairs, block, at->rows, at->depth);
     for (int64_t i = 0; i < panels; i++)
-        p->ctx->bf16->tile(&(struct cpu_pair_tile){
+        p->bf16->tile(&(struct cpu_pair_tile){
             .a = pairs,
             .b = packed + ((first + i) * p->words + at->k0 / 2) * CPU_PAIR_PANEL,
             .c = sums + i * CPU_PAIR_PANEL,
@@ -134,7 +135,7 @@ static void product_task(void *arg, int64_t task, int worker)
 {
     const struct pass *p = arg;
     const struct cpu_gemm *g = p->g;
-    const struct cpu_bf16 *bf16 = p->ctx->bf16;
+    const struct cpu_bf16 *bf16 = p->bf16;
     int64_t first = task / p->row_parts * p->panels_step;
     int64_t panels = cpu_min(p->panels - first, p->panels_step);
     struct cpu_block at = { .m0 = task % p->row_parts * p->rows_step };
@@ -182,11 +183,12 @@ static void cut_tasks(struct pass *p)
 status cpu_gemm_run(struct cpu_ctx *ctx, const struct cpu_gemm *g)
 {
     int64_t columns = g->e.gate ? ctx->isa->lanes : 2 * ctx->isa->lanes; /* of y, in a panel */
-    const int64_t step = ctx->bf16 ? 2 * CPU_PAIR_STEP : 1; /* blocks of A begin at multiples */
-    int64_t words = ctx->bf16 ? cpu_parts(g->k, step) * CPU_PAIR_STEP : g->k;
+    const struct cpu_bf16 *bf16 = cpu_bf16_of(ctx);
+    const int64_t step = bf16 ? 2 * CPU_PAIR_STEP : 1; /* blocks of A begin at multiples */
+    int64_t words = bf16 ? cpu_parts(g->k, step) * CPU_PAIR_STEP : g->k;
     int64_t panel_floats = words * 2 * ctx->isa->lanes, total = cpu_parts(g->e.n, columns);
     int64_t fits = ctx->shared_n / panel_floats;
-    struct pass p = { .ctx = ctx, .g = g, .words = words };
+    struct pass p = { .ctx = ctx, .bf16 = bf16, .g = g, .words = words };
     status st;
 
     if (fits < 1)

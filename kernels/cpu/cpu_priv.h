@@ -35,6 +35,12 @@ static inline struct cpu_ctx *cpu_ctx_of(struct kern_ctx *ctx)
     return (struct cpu_ctx *)ctx;
 }
 
+/* The instructions for products of bf16, or NULL: products of float. */
+static inline const struct cpu_bf16 *cpu_bf16_of(const struct cpu_ctx *ctx)
+{
+    return ctx->base.is_exact ? NULL : ctx->bf16;
+}
+
 /* The smaller one. */
 static inline int64_t cpu_min(int64_t a, int64_t b)
 {
