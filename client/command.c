@@ -11,6 +11,7 @@ static const char *const run_flags[] = { "out",  "model", "device", "threads",
 static const char *const submit_flags[] = { "manifest", "key", "check", "json", NULL };
 static const char *const wait_flags[] = { "give_up_s", "json", NULL };
 static const char *const list_flags[] = { "state", "label", "limit", "json", NULL };
+static const char *const gc_flags[] = { "older_than_h", "remove", "json", NULL };
 static const char *const fetch_flags[] = { "out", "json", NULL };
 
 const struct command command_table[] = {
@@ -179,6 +180,31 @@ const struct command command_table[] = {
         .words = COMMAND_IMAGES,
         .words_min = 1,
         .run = cmd_verify,
+    },
+    {
+        .name = "gc",
+        .arguments = "STORE [--older-than-h H] [--remove]",
+        .summary = "find what lost attempts left in an object store",
+        .description =
+            "An attempt that was killed, cancelled or beaten by another leaves its files behind, "
+            "each under keys of its own. Lists those in STORE, the store of the workers "
+            "(s3://BUCKET/PREFIX or file:///DIR), that are older than H hours, and unfinished "
+            "uploads; with --remove, removes them.\n\n"
+            "The broker is asked about each job: kept is the published result, and everything of "
+            "a job that has not ended. Of a job that it has forgotten, the files that the store's "
+            "manifest names are kept. Files that are not named as workers name them are never "
+            "touched.\n\n"
+            "With --json, one object per leftover: job, key, upload, bytes, removed.",
+        .examples = "onestep gc s3://clips/results\n"
+                    "    say what would be removed\n"
+                    "onestep gc s3://clips/results --older-than-h 72 --remove\n"
+                    "    remove it",
+        .flags = gc_flags,
+        .has_broker = true,
+        .words = COMMAND_STORE,
+        .words_min = 1,
+        .words_max = 1,
+        .run = cmd_gc,
     },
     {
         .name = "version",

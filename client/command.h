@@ -20,6 +20,7 @@ enum command_words {
     COMMAND_NO_WORDS = 0,
     COMMAND_IMAGES,   /* files or URLs */
     COMMAND_JOBS,     /* job ids */
+    COMMAND_STORE,    /* address of an object store */
     COMMAND_SHELL,    /* "bash" or "zsh" */
     COMMAND_COMMANDS, /* name of a command */
 };

@@ -245,6 +245,7 @@ static const char *bash_words_of(const struct command *command)
     case COMMAND_NO_WORDS:
     case COMMAND_IMAGES:
     case COMMAND_JOBS:
+    case COMMAND_STORE:
         break;
     }
     return "";
@@ -349,6 +350,8 @@ static const char *zsh_words_of(const struct command *command)
         return " \\\n            '*:image:_files'";
     case COMMAND_JOBS:
         return " \\\n            '*:job:'";
+    case COMMAND_STORE:
+        return " \\\n            '1:store:'";
     case COMMAND_NO_WORDS:
         break;
     }

@@ -40,6 +40,8 @@ const struct config_row options_rows[] = {
     CFG_ROW_CHOICE(struct options, state, "any", options_states, "only jobs in this state"),
     TEXT(label, "", "LABEL", "only jobs with this label: KEY=VALUE or KEY"),
     INT(limit, 1, 1000000, "20", "jobs", "how many, newest first"),
+    INT(older_than_h, 0, 87600, "24", "h", "leave younger files alone"),
+    BOOL(remove, "remove leftovers; without it they are only listed"),
     INT(give_up_s, 0, 31536000, "0", "s", "longest wait; 0: until the end"),
     TEXT(model, "default", "DIR",
          "folder of the checkpoint; default: the one that ships with Onestep"),

@@ -35,6 +35,8 @@ struct options {
     int state;                      /* index of options_states: 0 any, else job_state */
     char label[256];                /* "key=value" or "key"; "": any */
     int64_t limit;                  /* rows of list */
+    int64_t older_than_h;           /* gc: what is younger is left alone */
+    bool remove;                    /* gc: not only said */
     int64_t give_up_s;              /* longest wait; 0: no limit */
     char model[FILE_PATH_BYTES];    /* run: folder of the checkpoint, or "default" */
     char device[64];                /* run: of its worker */

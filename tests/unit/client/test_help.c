@@ -145,7 +145,7 @@ TEST(help_zsh_is_complete)
         EXPECT((strstr(text.data, entry) != NULL) == !command_table[i].is_hidden);
     }
     for (const char *c = text.data; *c; c++)
-        quotes += *c == '\'';
+        quotes += *c == '\'' && (c == text.data || c[-1] != '\\'); /* \' is no quote */
     EXPECT(quotes % 2 == 0);
     EXPECT(strstr(text.data, "'--sampler=[how latents are made from noise]:sampler:(consistency "));
     buf_free(&text);
