@@ -1,10 +1,10 @@
 /* The sweep over an object store for what lost attempts left there.
  *
  * Of every object <prefix>/<job>/a<attempt>-<nonce>/<name>, and every unfinished upload to one, the
- * broker says what became of the job. Kept is what the published result consists of, and everything
- * of a job that has not ended; of a job that the broker has forgotten, what the store's own manifest
- * names. What is young is not even asked about: an attempt may be writing it. Nothing that is
- * not named like this is ever touched. */
+ * broker says what became of the job. Kept is what the published result consists of, and all of a
+ * job that has not ended; of a job that the broker has forgotten, what the store's own manifest
+ * names. What is young is not even asked about: an attempt may be writing it. Nothing that is not
+ * named like this is ever touched. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
