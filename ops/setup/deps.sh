@@ -1,9 +1,10 @@
 #!/bin/sh
 # Find the Debian packages that Onestep needs and install what is missing, saying what each is for.
-# Usage: deps.sh [--check] [--with-lint] [--with-fuzz]
+# Usage: deps.sh [--check] [--with-lint] [--with-fuzz] [--with-storage]
 #   --check      install nothing; fail when something is missing
 #   --with-lint  also what `make lint` and .ci/run need
 #   --with-fuzz  also what `make fuzz` needs
+#   --with-storage  also an object store and a client, for tests that skip without them
 set -eu
 
 # package | what for
@@ -39,6 +40,14 @@ clang-14|builds the entries of tests/fuzz
 libclang-rt-14-dev|libFuzzer and the sanitizers that go with it
 llvm-14|names functions in the sanitizers'"'"' reports
 '
+needed_by_storage='
+swift-proxy|OpenStack Swift with the S3 API, which tests store results in
+swift-account|part of it
+swift-container|part of it
+swift-object|part of it
+python3-lxml|its S3 API reads XML with it
+python3-boto3|reads our objects back, sharing nothing with us
+'
 
 check_only=no
 remedy="make deps"
@@ -51,7 +60,11 @@ for arg; do
     --with-fuzz)
         needed=$needed$needed_by_fuzz
         remedy="ops/setup/deps.sh --with-fuzz" ;;
-    *) echo "deps.sh: $arg is not an option; use --check, --with-lint, --with-fuzz" >&2
+    --with-storage)
+        needed=$needed$needed_by_storage
+        remedy="ops/setup/deps.sh --with-storage" ;;
+    *) echo "deps.sh: $arg is not an option; use --check, --with-lint, --with-fuzz," \
+            "--with-storage" >&2
        exit 2 ;;
     esac
 done
