@@ -42,6 +42,19 @@ static status make_path(const struct fetching *f, const char *job, const char *e
     return file_join(path, FILE_PATH_BYTES, f->dir, name);
 }
 
+/* What the video's address ends with: mp4, webm, tar. */
+static const char *ending_of(const char *url)
+{
+    static const char *const known[] = { "webm", "tar" };
+    const char *dot = strrchr(url, '.');
+
+    for (size_t i = 0; dot && i < sizeof(known) / sizeof(known[0]); i++) {
+        if (strcmp(dot + 1, known[i]) == 0)
+            return known[i];
+    }
+    return "mp4";
+}
+
 static status fetch_job(struct fetching *f, const struct job_status *job, struct fetched *files)
 {
     struct results_manifest manifest = { 0 };
@@ -49,7 +62,7 @@ static status fetch_job(struct fetching *f, const struct job_status *job, struct
 
     if (job->state != JOB_DONE)
         return fail_unfinished(job);
-    TRY(make_path(f, job->job, "mp4", files->video));
+    TRY(make_path(f, job->job, ending_of(job->result.video), files->video));
     TRY(make_path(f, job->job, "png", files->poster));
     TRY(make_path(f, job->job, "json", files->manifest));
     TRY(results_copy(f->options, job->result.manifest, files->manifest));

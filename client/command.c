@@ -150,8 +150,8 @@ const struct command command_table[] = {
         .arguments = "JOB... [-o DIR]",
         .summary = "download the results of jobs",
         .description =
-            "Writes JOB.mp4, JOB.png and JOB.json (video, poster, manifest) into DIR, checks "
-            "them against the manifest's SHA-256, and prints their paths. Results in "
+            "Writes JOB.mp4 (or .webm, .tar), JOB.png and JOB.json (video, poster, manifest) into "
+            "DIR, checks them against the manifest's SHA-256, and prints their paths. Results in "
             "s3:// are read with the s3_* settings and AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
             "AWS_SESSION_TOKEN. With --json, one object per job: job, video, poster, manifest "
             "(paths), or job and error {code, message}.",

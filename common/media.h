@@ -1,4 +1,4 @@
-/* media.h - pictures and video: decode a photograph, write PNG, write H.264 in MP4. The media_*.c
+/* media.h - pictures and video: decode a photograph, write PNG, MP4, WebM. The media_*.c
  * files are the only users of libav and Little CMS.
  *
  * RGB is 8 bits, [height][width][3], rows without padding. Same input, same build: same bytes.
@@ -66,20 +66,31 @@ MUST_USE status media_png_encode(struct buf *out, const uint8_t *rgb, int width_
 /* media_png_encode into a file at path. Errors: also ERR_FULL for a full disk, ERR_IO. */
 MUST_USE status media_png_write(const char *path, const uint8_t *rgb, int width_px, int height_px);
 
+/* Kinds of files that hold a video. */
+enum media_container {
+    MEDIA_MP4 = 0, /* H.264 */
+    MEDIA_WEBM,    /* VP9 */
+    MEDIA_FRAMES,  /* no video at all: a tar of PNGs, 0000.png, 0001.png, ... */
+    MEDIA_CONTAINER_COUNT
+};
+
 /* The video to be written. */
 struct media_video_config {
-    const char *path;        /* MP4 to write; borrowed until media_video_open returns */
-    int width_px, height_px; /* even, 16 or more */
+    const char *path; /* to write; borrowed until media_video_open returns */
+    enum media_container container;
+    int width_px, height_px; /* even, 16 or more; of MEDIA_FRAMES 1 or more */
     int fps;                 /* frames per second, 1 or more */
 };
 
-/* An MP4 being written. A zeroed struct is one that is not open. */
+/* A video being written. A zeroed struct is one that is not open. */
 struct media_video {
-    struct media_video_state *state;
+    struct media_video_state *state; /* of MP4 and WebM */
+    struct media_frames *frames;     /* of MEDIA_FRAMES */
 };
 
-/* Start an MP4: H.264 High, yuv420p, CRF 18, one thread, index before data (faststart), BT.709 from
- * 720 rows up and BT.601 below, tagged so; no dates, no encoder names.
+/* Start a video. MP4: H.264 High, CRF 18, index before data (faststart). WebM: VP9, CRF 24. Both:
+ * yuv420p, one thread, BT.709 from 720 rows up and BT.601 below, tagged so. All: the same frames
+ * give the same file; no dates, no encoder names in it.
  * Errors: ERR_BADARG (size, fps), ERR_FULL, ERR_IO naming path, ERR_NOMEM. */
 MUST_USE status media_video_open(struct media_video *v, const struct media_video_config *c);
 
@@ -94,6 +105,12 @@ MUST_USE status media_video_finish(struct media_video *v);
 
 /* Drop what is open and remove the unfinished file. Accepts a zeroed or finished struct. */
 void media_video_close(struct media_video *v);
+
+/* "mp4", "webm", "tar": what names of such files end with. This function can't fail. */
+const char *media_container_ending(enum media_container container);
+
+/* "video/mp4" and so on, for whoever serves such files. This function can't fail. */
+const char *media_container_type(enum media_container container);
 
 /* What a video file holds. */
 struct media_video_info {

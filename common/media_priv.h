@@ -61,6 +61,14 @@ void media_profile_apply(uint8_t *rgb, const AVFrame *f);
  * w' = height_px and h' = width_px. This function can't fail. */
 void media_orient(uint8_t *dst, const uint8_t *src, int width_px, int height_px, int orientation);
 
+/* Frames as a tar of PNGs: media_video_* with MEDIA_FRAMES, which see. finish frees f in any case,
+ * close drops it with its file; close accepts NULL. */
+struct media_frames;
+MUST_USE status media_frames_open(struct media_frames **f, const struct media_video_config *c);
+MUST_USE status media_frames_add(struct media_frames *f, const uint8_t *rgb);
+MUST_USE status media_frames_finish(struct media_frames *f);
+void media_frames_close(struct media_frames *f);
+
 /* The failure that libav's negative code means for path: ENOSPC and the like are ERR_FULL, ENOENT
  * ERR_NOTFOUND, ENOMEM ERR_NOMEM, bad data ERR_CORRUPT, the rest ERR_IO. doing: "writing", ... */
 MUST_USE status media_failure(int code, const char *path, const char *doing);

@@ -1,4 +1,5 @@
-/* Reading a video back: what its container says, and its pictures. Only MP4, only by path. */
+/* Reading a video back: what its container says, and its pictures. Only MP4 and WebM, only by
+ * path. */
 #include "common/media.h"
 
 #include <stdio.h>
@@ -31,6 +32,14 @@ static void reader_close(struct reader *r)
     avformat_close_input(&r->file);
 }
 
+/* The demuxer for a file with this ending. */
+static const char *kind_of(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+
+    return dot && strcmp(dot, ".webm") == 0 ? "matroska" : "mov";
+}
+
 static status reader_open(struct reader *r, const char *path)
 {
     const AVCodec *codec = NULL;
@@ -40,7 +49,7 @@ static status reader_open(struct reader *r, const char *path)
     media_log_init();
     *r = (struct reader){ .path = path };
     snprintf(url, sizeof(url), "file:%s", path);
-    code = avformat_open_input(&r->file, url, av_find_input_format("mov"), NULL);
+    code = avformat_open_input(&r->file, url, av_find_input_format(kind_of(path)), NULL);
     if (code == 0)
         code = avformat_find_stream_info(r->file, NULL);
     if (code < 0)
@@ -126,7 +135,8 @@ status media_video_probe(struct media_video_info *info, const char *path)
 
     *info = (struct media_video_info){ 0 };
     TRY(reader_open(&r, path));
-    TRY(find_faststart(&info->is_faststart, path));
+    if (strcmp(kind_of(path), "mov") == 0)
+        TRY(find_faststart(&info->is_faststart, path));
     p = r.stream->codecpar;
     snprintf(info->codec, sizeof(info->codec), "%s", avcodec_get_name(p->codec_id));
     snprintf(info->pix_fmt, sizeof(info->pix_fmt), "%s",

@@ -1,5 +1,6 @@
 /* Frames -> swscale (RGB to 4:2:0) -> libx264 -> a filter that takes out the encoder's signature
- * (an SEI unit with x264's version and options) -> MP4 with its index moved to the front.
+ * (an SEI unit with x264's version and options) -> MP4 with its index moved to the front. Or
+ * libvpx, no filter, WebM. What has no encoder at all is media_frames.c's.
  *
  * One thread and bit-exact flags everywhere: the same frames give the same file. */
 #include "common/media.h"
@@ -27,7 +28,38 @@
 #define SIZE_MAX_PX 16384
 #define FPS_MAX 1000
 
+/* How the two kinds differ. Options go to the encoder's own table. */
+static const struct {
+    const char *encoder, *package; /* and Debian's package that has it */
+    const char *options[5][2];     /* NULL-ended */
+    const char *filter, *filter_option, *filter_value;
+    const char *muxer, *muxer_option, *muxer_value;
+    bool has_global_header;
+} kinds[] = {
+    [MEDIA_MP4] = { "libx264",
+                    "libavcodec59 or libavcodec-extra59",
+                    { { "preset", "veryfast" }, { "crf", "18" }, { "profile", "high" } },
+                    "filter_units",
+                    "remove_types",
+                    "6", /* SEI */
+                    "mp4",
+                    "movflags",
+                    "+faststart",
+                    true },
+    [MEDIA_WEBM] = { "libvpx-vp9",
+                     "libavcodec59 or libavcodec-extra59",
+                     { { "crf", "24" }, { "deadline", "good" }, { "cpu-used", "5" } },
+                     "null",
+                     NULL,
+                     NULL,
+                     "webm",
+                     NULL,
+                     NULL,
+                     false },
+};
+
 struct media_video_state {
+    enum media_container container;
     char url[FILE_PATH_BYTES + 8]; /* "file:" and the path */
     AVCodecContext *encoder;
     AVBSFContext *filter;
@@ -71,15 +103,25 @@ static status check_config(const struct media_video_config *c)
     return OK;
 }
 
+static int set_options(AVCodecContext *e, enum media_container container)
+{
+    int code = 0;
+
+    for (int i = 0; code == 0 && kinds[container].options[i][0]; i++)
+        code = av_opt_set(e->priv_data, kinds[container].options[i][0],
+                          kinds[container].options[i][1], 0);
+    return code;
+}
+
 static status open_encoder(struct media_video_state *s, const struct media_video_config *c)
 {
-    const AVCodec *codec = avcodec_find_encoder_by_name("libx264");
+    const AVCodec *codec = avcodec_find_encoder_by_name(kinds[c->container].encoder);
     AVCodecContext *e;
     int code;
 
     if (!codec)
-        return FAIL(ERR_IO, "this machine's libavcodec has no libx264; install Debian's "
-                            "libavcodec59 or libavcodec-extra59");
+        return FAIL(ERR_IO, "this machine's libavcodec has no %s; install Debian's %s",
+                    kinds[c->container].encoder, kinds[c->container].package);
     e = s->encoder = avcodec_alloc_context3(codec);
     if (!e)
         return FAIL(ERR_NOMEM, "%s: no memory for an encoder", c->path);
@@ -90,32 +132,32 @@ static status open_encoder(struct media_video_state *s, const struct media_video
     e->framerate = (AVRational){ c->fps, 1 };
     e->sample_aspect_ratio = (AVRational){ 1, 1 };
     e->thread_count = 1;
-    e->flags |= AV_CODEC_FLAG_GLOBAL_HEADER | AV_CODEC_FLAG_BITEXACT;
+    e->flags |= AV_CODEC_FLAG_BITEXACT;
+    if (kinds[c->container].has_global_header)
+        e->flags |= AV_CODEC_FLAG_GLOBAL_HEADER;
     e->color_range = AVCOL_RANGE_MPEG;
     e->colorspace = is_hd(c->height_px) ? AVCOL_SPC_BT709 : AVCOL_SPC_SMPTE170M;
     e->color_primaries = is_hd(c->height_px) ? AVCOL_PRI_BT709 : AVCOL_PRI_SMPTE170M;
     e->color_trc = is_hd(c->height_px) ? AVCOL_TRC_BT709 : AVCOL_TRC_SMPTE170M;
     e->chroma_sample_location = AVCHROMA_LOC_LEFT;
-    code = av_opt_set(e->priv_data, "preset", "veryfast", 0);
-    if (code == 0)
-        code = av_opt_set(e->priv_data, "crf", "18", 0);
-    if (code == 0)
-        code = av_opt_set(e->priv_data, "profile", "high", 0);
+    code = set_options(e, c->container);
     if (code == 0)
         code = avcodec_open2(e, codec, NULL);
-    return code < 0 ? media_failure(code, c->path, "starting the H.264 encoder") : OK;
+    return code < 0 ? media_failure(code, c->path, "starting the video encoder") : OK;
 }
 
 static status open_filter(struct media_video_state *s)
 {
-    const AVBitStreamFilter *f = av_bsf_get_by_name("filter_units");
+    const AVBitStreamFilter *f = av_bsf_get_by_name(kinds[s->container].filter);
     int code;
 
     if (!f)
-        return FAIL(ERR_IO, "this machine's libavcodec has no filter_units; install libavcodec59");
+        return FAIL(ERR_IO, "this machine's libavcodec has no %s; install libavcodec59",
+                    kinds[s->container].filter);
     code = av_bsf_alloc(f, &s->filter);
-    if (code == 0)
-        code = av_opt_set(s->filter->priv_data, "remove_types", "6", 0); /* 6: SEI */
+    if (code == 0 && kinds[s->container].filter_option)
+        code = av_opt_set(s->filter->priv_data, kinds[s->container].filter_option,
+                          kinds[s->container].filter_value, 0);
     if (code == 0)
         code = avcodec_parameters_from_context(s->filter->par_in, s->encoder);
     if (code < 0)
@@ -155,14 +197,14 @@ static status open_file(struct media_video_state *s)
 {
     AVDictionary *options = NULL;
     AVStream *stream;
-    int code = avformat_alloc_output_context2(&s->file, NULL, "mp4", s->url);
+    int code = avformat_alloc_output_context2(&s->file, NULL, kinds[s->container].muxer, s->url);
 
     if (code < 0)
         return failure(s, code);
     s->file->flags |= AVFMT_FLAG_BITEXACT;
     stream = avformat_new_stream(s->file, NULL);
     if (!stream)
-        return FAIL(ERR_NOMEM, "%s: no memory for an MP4", path_of(s));
+        return FAIL(ERR_NOMEM, "%s: no memory for a file", path_of(s));
     stream->time_base = s->encoder->time_base;
     stream->avg_frame_rate = s->encoder->framerate;
     code = avcodec_parameters_copy(stream->codecpar, s->filter->par_out);
@@ -171,7 +213,9 @@ static status open_file(struct media_video_state *s)
     if (code < 0)
         return failure(s, code);
     s->is_created = true;
-    code = av_dict_set(&options, "movflags", "+faststart", 0);
+    if (kinds[s->container].muxer_option)
+        code = av_dict_set(&options, kinds[s->container].muxer_option,
+                           kinds[s->container].muxer_value, 0);
     if (code >= 0)
         code = avformat_write_header(s->file, &options);
     av_dict_free(&options);
@@ -186,12 +230,16 @@ status media_video_open(struct media_video *v, const struct media_video_config *
     struct media_video_state *s = NULL;
 
     media_log_init();
-    v->state = NULL;
+    *v = (struct media_video){ NULL, NULL };
+    CHECK(c->container < MEDIA_CONTAINER_COUNT);
+    if (c->container == MEDIA_FRAMES)
+        return media_frames_open(&v->frames, c);
     TRY(check_config(c));
     s = calloc(1, sizeof(*s));
     if (!s)
         TRY(FAIL(ERR_NOMEM, "%s: no memory for a video", c->path));
     v->state = s;
+    s->container = c->container;
     snprintf(s->url, sizeof(s->url), "file:%s", c->path);
     TRY(open_encoder(s, c));
     TRY(open_filter(s));
@@ -268,6 +316,8 @@ status media_video_add(struct media_video *v, const uint8_t *rgb)
     int stride[1];
     int code;
 
+    if (v->frames)
+        return media_frames_add(v->frames, rgb);
     CHECK(s);
     stride[0] = s->encoder->width * 3;
     code = av_frame_make_writable(s->frame);
@@ -298,6 +348,11 @@ status media_video_finish(struct media_video *v)
     struct media_video_state *s = v->state;
     int code, close_code;
 
+    if (v->frames) {
+        st = media_frames_finish(v->frames);
+        v->frames = NULL;
+        return st;
+    }
     CHECK(s);
     if (s->frame_count == 0)
         TRY(FAIL(ERR_BADARG, "%s: a video without a frame", path_of(s)));
@@ -330,6 +385,8 @@ void media_video_close(struct media_video *v)
 {
     struct media_video_state *s = v->state;
 
+    media_frames_close(v->frames);
+    v->frames = NULL;
     if (!s)
         return;
     if (s->file)
@@ -344,4 +401,20 @@ void media_video_close(struct media_video *v)
     avcodec_free_context(&s->encoder);
     free(s);
     v->state = NULL;
+}
+
+const char *media_container_ending(enum media_container container)
+{
+    static const char *const endings[] = { "mp4", "webm", "tar" };
+
+    CHECK(container < MEDIA_CONTAINER_COUNT);
+    return endings[container];
+}
+
+const char *media_container_type(enum media_container container)
+{
+    static const char *const types[] = { "video/mp4", "video/webm", "application/x-tar" };
+
+    CHECK(container < MEDIA_CONTAINER_COUNT);
+    return types[container];
 }

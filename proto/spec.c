@@ -12,6 +12,7 @@
 static const char *const sampler_names[] = { "consistency", "tts_literal", "tts_fmid", "euler",
                                              NULL };
 static const char *const noise_names[] = { "philox", "torch", NULL };
+static const char *const format_names[] = { "mp4", "webm", "png", NULL };
 static const char *const eps0_names[] = { "fresh", "initial", NULL };
 
 #define FIELD(f) offsetof(struct job_spec, f), sizeof(((struct job_spec *)0)->f)
@@ -51,6 +52,8 @@ const struct spec_param spec_params[] = {
     CHOICE("eps0", eps0, "fresh", eps0_names, "noise of the time travel samplers"),
     INT("decode_chunk_frames", decode_chunk_frames, 0, 512, "0", "frames",
         "frames that the VAE decodes together; 0: all"),
+    CHOICE("format", format, "mp4", format_names,
+           "mp4 (H.264), webm (VP9), or png: every frame, in a tar"),
     TEXT("output", output, "", "prefix of the result's keys"),
     INT("priority", priority, -100, 100, "0", "",
         "higher runs earlier; one step is worth ten minutes of waiting"),

@@ -20,6 +20,9 @@ enum spec_noise { SPEC_PHILOX = 0, SPEC_TORCH };
 /* eps0 of the Time Travel Sampler: drawn anew, or the initial noise again. */
 enum spec_eps0 { SPEC_EPS0_FRESH = 0, SPEC_EPS0_INITIAL };
 
+/* What the frames are delivered as: H.264 in MP4, VP9 in WebM, or a PNG of each in a tar. */
+enum spec_format { SPEC_MP4 = 0, SPEC_WEBM, SPEC_PNG };
+
 #define SPEC_URL_MAX 2048
 #define SPEC_NAME_MAX 64
 #define SPEC_PREFIX_MAX 256
@@ -42,6 +45,7 @@ struct job_spec {
     double guidance_max;   /* guidance of the last frame; 0: 1, and 3 for euler */
     int noise;             /* enum spec_noise */
     int eps0;              /* enum spec_eps0 */
+    int format;            /* enum spec_format */
     int64_t decode_chunk_frames;  /* frames decoded together by the VAE; 0: all */
     char output[SPEC_PREFIX_MAX]; /* prefix of the result's keys; "": none */
     int64_t priority;  /* higher runs earlier; one step is worth ten minutes of waiting */

@@ -7,7 +7,6 @@
 #include "common/base/limits.h"
 #include "common/id.h"
 
-#define VIDEO "video.mp4"
 #define POSTER "poster.png"
 
 status result_open(struct result *r, const struct result_config *config)
@@ -110,6 +109,24 @@ status result_find(struct result *r, struct attempt *a, struct result_urls *urls
 
 /* --- encoding -------------------------------------------------------------------------------- */
 
+static enum media_container container_of(const struct job_spec *spec)
+{
+    static const enum media_container containers[] = {
+        [SPEC_MP4] = MEDIA_MP4, [SPEC_WEBM] = MEDIA_WEBM, [SPEC_PNG] = MEDIA_FRAMES
+    };
+
+    CHECK(spec->format >= 0 && spec->format < (int)(sizeof(containers) / sizeof(containers[0])));
+    return containers[spec->format];
+}
+
+static const char *video_name(const struct job_spec *spec, char name[16])
+{
+    enum media_container c = container_of(spec);
+
+    snprintf(name, 16, "%s.%s", c == MEDIA_FRAMES ? "frames" : "video", media_container_ending(c));
+    return name;
+}
+
 /* Frames into files; the poster is the first frame. Only busy time counts, waiting is the
  * clip's. */
 static status encode(struct attempt *a, const char *video_path, const char *poster_path)
@@ -118,6 +135,7 @@ static status encode(struct attempt *a, const char *video_path, const char *post
     const struct job_spec *spec = &a->spec;
     const struct media_video_config config = {
         .path = video_path,
+        .container = container_of(spec),
         .width_px = (int)spec->width_px,
         .height_px = (int)spec->height_px,
         .fps = (int)spec->fps,
@@ -175,11 +193,13 @@ static status keep(struct result *r, struct attempt *a, struct spool_item *item)
     status st = OK;
     struct manifest manifest = { .maker = &r->maker, .attempt = a };
     struct buf text = { .max_bytes = LIMIT_TEXT_FILE_BYTES };
+    char name[16];
 
     memcpy(item->store, r->url, sizeof(item->store));
     manifest_key(a, item->manifest_key, sizeof(item->manifest_key));
     TRY(attempt_spec_hash(a, item->spec_hash));
-    TRY(describe(r, a, item, VIDEO, "video/mp4"));
+    TRY(describe(r, a, item, video_name(&a->spec, name),
+                 media_container_type(container_of(&a->spec))));
     TRY(describe(r, a, item, POSTER, "image/png"));
     manifest.video = item->files[0].out;
     manifest.poster = item->files[1].out;
@@ -208,11 +228,11 @@ static status give_up(struct attempt *a, struct spool_item *item, status st)
 status result_make(struct result *r, struct attempt *a, struct spool_item **item)
 {
     status st = OK;
-    char video[FILE_PATH_BYTES], poster[FILE_PATH_BYTES];
+    char video[FILE_PATH_BYTES], poster[FILE_PATH_BYTES], name[16];
 
     *item = NULL;
     TRY(spool_begin(item, r->work_dir, &a->lease));
-    TRY(spool_path(*item, VIDEO, video));
+    TRY(spool_path(*item, video_name(&a->spec, name), video));
     TRY(spool_path(*item, POSTER, poster));
     TRY(encode(a, video, poster));
     TRY(keep(r, a, *item));

@@ -2,7 +2,8 @@
  * manifest decides.
  *
  * Keys, with <base> = <output prefix>/<job id>:
- *   <base>/a<attempt>-<nonce>/video.mp4, poster.png   this attempt's own; nobody else writes there
+ *   <base>/a<attempt>-<nonce>/video.mp4, poster.png   this attempt's own (also video.webm,
+ *                                                     frames.tar); nobody else writes there
  *   <base>/manifest.json                              written only if absent: whose manifest is
  *                                                     there made the result of the job
  * An attempt that finds another's manifest adopts it, so a job has one result whatever happens.

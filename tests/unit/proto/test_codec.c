@@ -35,6 +35,7 @@ static struct job_spec sample_spec(void)
     s.sampler = SPEC_EULER;
     s.noise = SPEC_TORCH;
     s.eps0 = SPEC_EPS0_INITIAL;
+    s.format = SPEC_WEBM;
     s.priority = -100;
     s.noise_aug = 0.1;
     return s;

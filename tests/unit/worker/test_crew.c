@@ -566,6 +566,30 @@ TEST(crew_names_the_full_disk_and_recovers)
     close_world(&w);
 }
 
+/* The result's names say what is in it. */
+TEST(storage_crew_delivers_in_the_format_that_was_asked_for)
+{
+    static const char *const endings[] = { "/video.mp4", "/video.webm", "/frames.tar" };
+    struct world w;
+    struct job_spec spec = job_for("in.png");
+    struct lease lease;
+    struct said said;
+    char path[FILE_PATH_BYTES], job[JOB_ID_BYTES];
+
+    open_world(&w, false);
+    for (int i = SPEC_MP4; i <= SPEC_PNG; i++) {
+        snprintf(job, sizeof(job), "%s", job_a);
+        job[25] = (char)('0' + i);
+        spec.format = i;
+        lease = take(&w, &spec, job, 1);
+        said = wait_for(&w, &lease);
+        EXPECT_TEXT(said.sentence, "");
+        EXPECT_TEXT(strrchr(path_of(said.video, path), '/'), endings[i]);
+        EXPECT(file_exists(path) && file_exists(path_of(said.poster, path)));
+    }
+    close_world(&w);
+}
+
 /* --- clips that wait for the store ----------------------------------------------------------- */
 
 /* What a test waits for. */
