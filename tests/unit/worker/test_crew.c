@@ -598,6 +598,7 @@ struct wish {
     const struct lease *lease;
     struct httpd *store;
     const char *object;
+    int requests;
 };
 
 static bool is_kept(void *self)
@@ -768,5 +769,90 @@ TEST(storage_spool_is_taken_up_after_a_kill)
     EXPECT_INT(about(&w, &lease)->starts, 0);
     pthread_mutex_unlock(&w.lock);
     close_world(&w);
+    httpd_stop(&store);
+}
+
+/* --- a worker that dies at any moment -------------------------------------------------------- */
+
+#define DEATHS 12
+
+static bool has_asked(void *self)
+{
+    const struct wish *wish = self;
+
+    return httpd_requests(wish->store) >= wish->requests;
+}
+
+/* The child makes the job's clip and says so; it is killed when its parent thinks fit. */
+static _Noreturn void make_and_die(int port, const struct job_spec *spec, int to_parent)
+{
+    static struct world w;
+    struct lease lease;
+    struct wish wish = { .w = &w, .lease = &lease };
+
+    open_world_at(&w, false, port, 1 << 20);
+    lease = take(&w, spec, job_a, 1);
+    WAIT(is_kept, &wish);
+    EXPECT(write(to_parent, "k", 1) == 1);
+    for (;;)
+        pause();
+}
+
+static void empty_store(struct httpd *store, struct buf *manifest)
+{
+    buf_free(manifest);
+    httpd_stop(store);
+    start_store(store, false);
+}
+
+/* From the moment that a clip is kept, whenever its worker is killed: the next worker publishes it
+ * without computing anything, once, and what a reader saw as the result stays the result. */
+TEST_TIMEOUT(storage_killed_between_encode_and_publish, 120)
+{
+    static const char object[] = "/clips/out/00aaaaaaaaaaaaaaaaaaaaaaaa/manifest.json";
+    struct job_spec spec = job_for("in.png");
+    struct httpd store;
+    struct buf seen = { 0 }, last = { 0 };
+    int published = 0;
+
+    start_store(&store, false);
+    for (int i = 0; i < DEATHS; i++) {
+        struct wish wish = { .store = &store,
+                             .object = object,
+                             .requests = httpd_requests(&store) + (int)(test_random() % 6) };
+        struct world w;
+        struct lease lease;
+        int ends[2], code;
+        bool was_there;
+        char byte;
+        pid_t pid;
+
+        EXPECT(pipe(ends) == 0);
+        pid = fork();
+        EXPECT(pid >= 0);
+        if (pid == 0)
+            make_and_die(store.port, &spec, ends[1]);
+        EXPECT(read(ends[0], &byte, 1) == 1);
+        WAIT(has_asked, &wish);
+        EXPECT(kill(pid, SIGKILL) == 0 && waitpid(pid, &code, 0) == pid);
+        close(ends[0]);
+        close(ends[1]);
+        was_there = httpd_stored(&store, object, &seen);
+        published += was_there;
+        open_world_at(&w, false, store.port, 1 << 20);
+        WAIT(is_stored, &wish);
+        WAIT(is_work_empty, NULL);
+        lease = take(&w, &spec, job_a, 2);
+        EXPECT(wait_for(&w, &lease).end == END_DONE);
+        pthread_mutex_lock(&w.lock);
+        EXPECT_INT(about(&w, &lease)->starts, 0);
+        pthread_mutex_unlock(&w.lock);
+        EXPECT(httpd_stored(&store, object, &last));
+        EXPECT(!was_there || (seen.len == last.len && memcmp(seen.data, last.data, seen.len) == 0));
+        close_world(&w);
+        buf_free(&seen);
+        empty_store(&store, &last);
+    }
+    printf("%d of %d had published when they died\n", published, DEATHS);
     httpd_stop(&store);
 }
