@@ -78,6 +78,7 @@ enum media_container {
 struct media_video_config {
     const char *path; /* to write; borrowed until media_video_open returns */
     enum media_container container;
+    bool use_nvenc; /* let a GPU encode MEDIA_MP4 where media_has_nvenc; not below 160 pixels */
     int width_px, height_px; /* even, 16 or more; of MEDIA_FRAMES 1 or more */
     int fps;                 /* frames per second, 1 or more */
 };
@@ -87,6 +88,14 @@ struct media_video {
     struct media_video_state *state; /* of MP4 and WebM */
     struct media_frames *frames;     /* of MEDIA_FRAMES */
 };
+
+/* Does this machine have a GPU that encodes H.264, with its driver? Asks by starting one, which may
+ * take a second. */
+bool media_has_nvenc(void);
+
+/* What encodes such a video: "libx264", "h264_nvenc", "libvpx-vp9" or "png". This function can't
+ * fail. */
+const char *media_encoder_name(const struct media_video_config *c);
 
 /* Start a video. MP4: H.264 High, CRF 18, index before data (faststart). WebM: VP9, CRF 24. Both:
  * yuv420p, one thread, BT.709 from 720 rows up and BT.601 below, tagged so. All: the same frames

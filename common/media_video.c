@@ -28,7 +28,11 @@
 #define SIZE_MAX_PX 16384
 #define FPS_MAX 1000
 
-/* How the two kinds differ. Options go to the encoder's own table. */
+/* H.264 by a GPU: a kind beside those of enum media_container. */
+#define KIND_NVENC MEDIA_CONTAINER_COUNT
+#define NVENC_MIN_PX 160 /* NVENC refuses less than 145 x 49 */
+
+/* How the kinds differ. Options go to the encoder's own table. */
 static const struct {
     const char *encoder, *package; /* and Debian's package that has it */
     const char *options[5][2];     /* NULL-ended */
@@ -56,10 +60,32 @@ static const struct {
                      NULL,
                      NULL,
                      false },
+    [KIND_NVENC] = { "h264_nvenc",
+                     "libavcodec59 or libavcodec-extra59",
+                     { { "preset", "p4" }, { "rc", "vbr" }, { "cq", "19" }, { "profile", "high" } },
+                     "filter_units",
+                     "remove_types",
+                     "6", /* SEI */
+                     "mp4",
+                     "movflags",
+                     "+faststart",
+                     true },
 };
 
+static int kind_of(const struct media_video_config *c)
+{
+    bool is_large = c->width_px >= NVENC_MIN_PX && c->height_px >= NVENC_MIN_PX;
+
+    return c->container == MEDIA_MP4 && c->use_nvenc && is_large ? KIND_NVENC : (int)c->container;
+}
+
+const char *media_encoder_name(const struct media_video_config *c)
+{
+    return c->container == MEDIA_FRAMES ? "png" : kinds[kind_of(c)].encoder;
+}
+
 struct media_video_state {
-    enum media_container container;
+    int kind;                      /* index of kinds */
     char url[FILE_PATH_BYTES + 8]; /* "file:" and the path */
     AVCodecContext *encoder;
     AVBSFContext *filter;
@@ -103,25 +129,24 @@ static status check_config(const struct media_video_config *c)
     return OK;
 }
 
-static int set_options(AVCodecContext *e, enum media_container container)
+static int set_options(AVCodecContext *e, int kind)
 {
     int code = 0;
 
-    for (int i = 0; code == 0 && kinds[container].options[i][0]; i++)
-        code = av_opt_set(e->priv_data, kinds[container].options[i][0],
-                          kinds[container].options[i][1], 0);
+    for (int i = 0; code == 0 && kinds[kind].options[i][0]; i++)
+        code = av_opt_set(e->priv_data, kinds[kind].options[i][0], kinds[kind].options[i][1], 0);
     return code;
 }
 
 static status open_encoder(struct media_video_state *s, const struct media_video_config *c)
 {
-    const AVCodec *codec = avcodec_find_encoder_by_name(kinds[c->container].encoder);
+    const AVCodec *codec = avcodec_find_encoder_by_name(kinds[kind_of(c)].encoder);
     AVCodecContext *e;
     int code;
 
     if (!codec)
         return FAIL(ERR_IO, "this machine's libavcodec has no %s; install Debian's %s",
-                    kinds[c->container].encoder, kinds[c->container].package);
+                    kinds[kind_of(c)].encoder, kinds[kind_of(c)].package);
     e = s->encoder = avcodec_alloc_context3(codec);
     if (!e)
         return FAIL(ERR_NOMEM, "%s: no memory for an encoder", c->path);
@@ -133,14 +158,14 @@ static status open_encoder(struct media_video_state *s, const struct media_video
     e->sample_aspect_ratio = (AVRational){ 1, 1 };
     e->thread_count = 1;
     e->flags |= AV_CODEC_FLAG_BITEXACT;
-    if (kinds[c->container].has_global_header)
+    if (kinds[kind_of(c)].has_global_header)
         e->flags |= AV_CODEC_FLAG_GLOBAL_HEADER;
     e->color_range = AVCOL_RANGE_MPEG;
     e->colorspace = is_hd(c->height_px) ? AVCOL_SPC_BT709 : AVCOL_SPC_SMPTE170M;
     e->color_primaries = is_hd(c->height_px) ? AVCOL_PRI_BT709 : AVCOL_PRI_SMPTE170M;
     e->color_trc = is_hd(c->height_px) ? AVCOL_TRC_BT709 : AVCOL_TRC_SMPTE170M;
     e->chroma_sample_location = AVCHROMA_LOC_LEFT;
-    code = set_options(e, c->container);
+    code = set_options(e, kind_of(c));
     if (code == 0)
         code = avcodec_open2(e, codec, NULL);
     return code < 0 ? media_failure(code, c->path, "starting the video encoder") : OK;
@@ -148,16 +173,16 @@ static status open_encoder(struct media_video_state *s, const struct media_video
 
 static status open_filter(struct media_video_state *s)
 {
-    const AVBitStreamFilter *f = av_bsf_get_by_name(kinds[s->container].filter);
+    const AVBitStreamFilter *f = av_bsf_get_by_name(kinds[s->kind].filter);
     int code;
 
     if (!f)
         return FAIL(ERR_IO, "this machine's libavcodec has no %s; install libavcodec59",
-                    kinds[s->container].filter);
+                    kinds[s->kind].filter);
     code = av_bsf_alloc(f, &s->filter);
-    if (code == 0 && kinds[s->container].filter_option)
-        code = av_opt_set(s->filter->priv_data, kinds[s->container].filter_option,
-                          kinds[s->container].filter_value, 0);
+    if (code == 0 && kinds[s->kind].filter_option)
+        code = av_opt_set(s->filter->priv_data, kinds[s->kind].filter_option,
+                          kinds[s->kind].filter_value, 0);
     if (code == 0)
         code = avcodec_parameters_from_context(s->filter->par_in, s->encoder);
     if (code < 0)
@@ -197,7 +222,7 @@ static status open_file(struct media_video_state *s)
 {
     AVDictionary *options = NULL;
     AVStream *stream;
-    int code = avformat_alloc_output_context2(&s->file, NULL, kinds[s->container].muxer, s->url);
+    int code = avformat_alloc_output_context2(&s->file, NULL, kinds[s->kind].muxer, s->url);
 
     if (code < 0)
         return failure(s, code);
@@ -213,9 +238,8 @@ static status open_file(struct media_video_state *s)
     if (code < 0)
         return failure(s, code);
     s->is_created = true;
-    if (kinds[s->container].muxer_option)
-        code = av_dict_set(&options, kinds[s->container].muxer_option,
-                           kinds[s->container].muxer_value, 0);
+    if (kinds[s->kind].muxer_option)
+        code = av_dict_set(&options, kinds[s->kind].muxer_option, kinds[s->kind].muxer_value, 0);
     if (code >= 0)
         code = avformat_write_header(s->file, &options);
     av_dict_free(&options);
@@ -239,7 +263,7 @@ status media_video_open(struct media_video *v, const struct media_video_config *
     if (!s)
         TRY(FAIL(ERR_NOMEM, "%s: no memory for a video", c->path));
     v->state = s;
-    s->container = c->container;
+    s->kind = kind_of(c);
     snprintf(s->url, sizeof(s->url), "file:%s", c->path);
     TRY(open_encoder(s, c));
     TRY(open_filter(s));
@@ -417,4 +441,19 @@ const char *media_container_type(enum media_container container)
 
     CHECK(container < MEDIA_CONTAINER_COUNT);
     return types[container];
+}
+
+bool media_has_nvenc(void)
+{
+    const struct media_video_config config = {
+        .path = "", .use_nvenc = true, .width_px = 256, .height_px = 256, .fps = 8
+    };
+    struct media_video_state s = { .kind = KIND_NVENC };
+    bool has;
+
+    media_log_init();
+    has = open_encoder(&s, &config) == OK;
+    avcodec_free_context(&s.encoder);
+    status_clear();
+    return has;
 }

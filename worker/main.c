@@ -45,6 +45,7 @@ struct worker_config {
     char ca_file[FILE_PATH_BYTES];
     char work_dir[FILE_PATH_BYTES];
     int64_t spool_max_bytes;
+    int video_encoder;
     bool prefetch;
     int64_t heartbeat_ms;
     char dump[FILE_PATH_BYTES];
@@ -59,6 +60,9 @@ static const char *const isa_names[] = { "auto",        "plain", "avx2", "avx512
 
 /* The order of enum kern_precision. */
 static const char *const precision_names[] = { "f32", "bf16", NULL };
+
+enum { ENCODER_AUTO, ENCODER_X264, ENCODER_NVENC };
+static const char *const encoder_names[] = { "auto", "x264", "nvenc", NULL };
 
 #define INT(f, min, max, text, unit, help)                                                         \
     CFG_ROW_INT(struct worker_config, f, min, max, text, unit, help)
@@ -92,6 +96,8 @@ static const struct config_row rows[] = {
          "AWS credentials file; AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY come before it"),
     TEXT(ca_file, "", "certificates for https in PEM; empty: the system's"),
     TEXT(work_dir, "", "folder for clips until they are stored; empty: TMPDIR or /tmp"),
+    CHOICE(video_encoder, "auto", encoder_names,
+           "of H.264: x264, nvenc (a GPU's), or auto: nvenc where there is one"),
     INT(spool_max_bytes, 1, 1e15, "10000000000", "bytes",
         "clips in work_dir that wait for the store; with more the worker takes no jobs"),
     BOOL(prefetch, "true", "fetch the next job's image while one computes"),
@@ -145,6 +151,7 @@ struct worker {
     pthread_t signals;            /* thread; valid while has_signals */
     bool has_signals;             /* signals runs */
     atomic_bool is_serving;       /* agent is there for signals */
+    bool use_nvenc;               /* H.264 by a GPU */
     atomic_bool is_broken;        /* the device failed */
 };
 
@@ -359,6 +366,16 @@ static struct fetch_config fetch_of(const struct worker *w, const char *cache_di
     };
 }
 
+static status choose_encoder(struct worker *w)
+{
+    w->use_nvenc = w->cfg.video_encoder != ENCODER_X264 && media_has_nvenc();
+    if (w->cfg.video_encoder == ENCODER_NVENC && !w->use_nvenc)
+        return FAIL(ERR_NOTFOUND,
+                    "video_encoder: nvenc: no GPU here that encodes H.264, or not its "
+                    "driver; use auto or x264");
+    return OK;
+}
+
 static status open_crew(struct worker *w)
 {
     const struct worker_config *cfg = &w->cfg;
@@ -371,6 +388,7 @@ static status open_crew(struct worker *w)
         .fetch = fetch_of(w, cache_dir),
         .result = { .blob = { .url = cfg->blob, .s3 = s3_of(cfg), .ca_file = ca_file },
                     .work_dir = w->workdir.path,
+                    .use_nvenc = w->use_nvenc,
                     .maker = { .checkpoint = w->pipeline.checkpoint.name,
                                .hash = w->pipeline.checkpoint.hash,
                                .device = pipeline_device(&w->pipeline),
@@ -436,12 +454,13 @@ static status serve(struct worker *w)
     status st = OK;
 
     TRY(open_workdir(w));
+    TRY(choose_encoder(w));
     TRY(open_agent(w));
     TRY(open_crew(w)); /* tells the agent at once when its folder is full */
     atomic_store(&w->is_serving, true);
-    log_info("worker.ready", "worker=%s model=%s hash=%s device=\"%s\" memory_max_mib=%zu",
+    log_info("worker.ready", "worker=%s model=%s hash=%s device=\"%s\" memory_max_mib=%zu nvenc=%d",
              agent_id(w->agent), w->pipeline.checkpoint.name, w->pipeline.checkpoint.hash,
-             pipeline_device(&w->pipeline), w->pipeline.memory_max_bytes >> 20);
+             pipeline_device(&w->pipeline), w->pipeline.memory_max_bytes >> 20, w->use_nvenc);
     TRY(agent_run(w->agent));
     if (atomic_load(&w->is_broken))
         TRY(FAIL(ERR_DEVICE, "the compute device failed; see the log line device.failed"));

@@ -197,6 +197,7 @@ status manifest_write(struct buf *out, const struct manifest *m)
     write_stages(&w, &a->stages);
     write_seconds(&w, "total_seconds", (double)(clock_mono_ms() - a->begin_ms) / 1000);
     write_text(&w, "device", m->maker->device);
+    write_text(&w, "encoder", m->encoder);
     write_text(&w, "build", m->maker->build);
     json_write_end(&w);
     return json_write_finish(&w);

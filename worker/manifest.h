@@ -4,7 +4,7 @@
  *  "hash"}, "parameters": {every parameter as resolved}, "spec_hash", "labels": {}, "frames",
  *  "width", "height", "fps", "input": {"url", "sha256", "bytes", "format", "width", "height"},
  *  "outputs": {"video": {"key", "url", "bytes", "sha256"}, "poster": {..}}, "stage_seconds": {},
- *  "total_seconds", "device", "build"}
+ *  "total_seconds", "device", "encoder", "build"}
  *
  * It is written before the files are uploaded, so their seconds are not in it.
  * Whoever writes the manifest of a job first has made its result. The image's URL is given without
@@ -37,6 +37,7 @@ struct manifest_maker {
 struct manifest {
     const struct manifest_maker *maker; /* borrowed */
     const struct attempt *attempt;      /* borrowed; after its clip is finished */
+    const char *encoder;                /* that made the video: "libx264" */
     struct manifest_output video;       /* stored under attempt-scoped keys */
     struct manifest_output poster;
 };

@@ -13,7 +13,7 @@ status result_open(struct result *r, const struct result_config *config)
 {
     status st = OK;
 
-    *r = (struct result){ .maker = config->maker };
+    *r = (struct result){ .use_nvenc = config->use_nvenc, .maker = config->maker };
     if (strlen(config->work_dir) >= sizeof(r->work_dir))
         TRY(FAIL(ERR_BADARG, "work_dir: longer than %zu bytes", sizeof(r->work_dir) - 1));
     memcpy(r->work_dir, config->work_dir, strlen(config->work_dir) + 1);
@@ -127,19 +127,27 @@ static const char *video_name(const struct job_spec *spec, char name[16])
     return name;
 }
 
-/* Frames into files; the poster is the first frame. Only busy time counts, waiting is the
- * clip's. */
-static status encode(struct attempt *a, const char *video_path, const char *poster_path)
+static struct media_video_config video_of(const struct result *r, const struct job_spec *spec,
+                                          const char *path)
 {
-    status st = OK;
-    const struct job_spec *spec = &a->spec;
-    const struct media_video_config config = {
-        .path = video_path,
+    return (struct media_video_config){
+        .path = path,
         .container = container_of(spec),
+        .use_nvenc = r->use_nvenc,
         .width_px = (int)spec->width_px,
         .height_px = (int)spec->height_px,
         .fps = (int)spec->fps,
     };
+}
+
+/* Frames into files; the poster is the first frame. Only busy time counts, waiting is the
+ * clip's. */
+static status encode(const struct result *r, struct attempt *a, const char *video_path,
+                     const char *poster_path)
+{
+    status st = OK;
+    const struct job_spec *spec = &a->spec;
+    const struct media_video_config config = video_of(r, spec, video_path);
     struct media_video video = { 0 };
     const uint8_t *rgb;
     double begin;
@@ -191,6 +199,7 @@ out:
 static status keep(struct result *r, struct attempt *a, struct spool_item *item)
 {
     status st = OK;
+    const struct media_video_config video = video_of(r, &a->spec, "");
     struct manifest manifest = { .maker = &r->maker, .attempt = a };
     struct buf text = { .max_bytes = LIMIT_TEXT_FILE_BYTES };
     char name[16];
@@ -201,6 +210,7 @@ static status keep(struct result *r, struct attempt *a, struct spool_item *item)
     TRY(describe(r, a, item, video_name(&a->spec, name),
                  media_container_type(container_of(&a->spec))));
     TRY(describe(r, a, item, POSTER, "image/png"));
+    manifest.encoder = media_encoder_name(&video);
     manifest.video = item->files[0].out;
     manifest.poster = item->files[1].out;
     TRY(manifest_write(&text, &manifest));
@@ -234,7 +244,7 @@ status result_make(struct result *r, struct attempt *a, struct spool_item **item
     TRY(spool_begin(item, r->work_dir, &a->lease));
     TRY(spool_path(*item, video_name(&a->spec, name), video));
     TRY(spool_path(*item, POSTER, poster));
-    TRY(encode(a, video, poster));
+    TRY(encode(r, a, video, poster));
     TRY(keep(r, a, *item));
     return OK;
 out:

@@ -25,6 +25,7 @@
 struct result_config {
     struct blob_config blob;     /* the store; strings borrowed until result_open returns */
     const char *work_dir;        /* for finished clips until they are stored; must exist */
+    bool use_nvenc;              /* let a GPU encode H.264 */
     struct manifest_maker maker; /* strings borrowed until result_close */
 };
 
@@ -33,6 +34,7 @@ struct result {
     struct blob blob;               /* owned */
     char url[BLOB_URL_ROOM];        /* of the store */
     char work_dir[FILE_PATH_BYTES]; /* of spool items */
+    bool use_nvenc;                 /* as configured */
     struct manifest_maker maker;    /* what manifests say about this worker */
 };
 

@@ -514,6 +514,40 @@ TEST(a_video_of_720_rows_is_bt709)
     free(want);
 }
 
+/* Small videos never go to the GPU; others do where there is one. */
+TEST(storage_nvenc_encodes_where_there_is_one)
+{
+    struct media_video_config c = {
+        .path = tmp_path("gpu.mp4"), .use_nvenc = true, .width_px = 128, .height_px = 256, .fps = 7
+    };
+    struct media_video v = { 0 };
+    struct media_video_info info;
+    uint8_t *rgb = calloc(256 * 256, 3);
+
+    EXPECT(rgb);
+    EXPECT_TEXT(media_encoder_name(&c), "libx264");
+    c.width_px = 256;
+    EXPECT_TEXT(media_encoder_name(&c), "h264_nvenc");
+    c.container = MEDIA_WEBM;
+    EXPECT_TEXT(media_encoder_name(&c), "libvpx-vp9");
+    c.container = MEDIA_MP4;
+    if (!media_has_nvenc()) {
+        EXPECT(media_video_open(&v, &c) != OK);
+        EXPECT(!file_exists(c.path));
+        test_skip("no GPU here that encodes H.264");
+    }
+    EXPECT_OK(media_video_open(&v, &c));
+    for (int i = 0; i < 5; i++) {
+        paint(rgb, 256, 256, i);
+        EXPECT_OK(media_video_add(&v, rgb));
+    }
+    EXPECT_OK(media_video_finish(&v));
+    EXPECT_OK(media_video_probe(&info, c.path));
+    EXPECT_TEXT(info.codec, "h264");
+    EXPECT_INT(info.frame_count, 5);
+    free(rgb);
+}
+
 TEST(storage_a_webm_holds_its_frames)
 {
     const char *path = tmp_path("clip.webm");

@@ -41,7 +41,7 @@ static struct attempt *finished(void)
 
 static struct manifest manifest_of(const struct attempt *a)
 {
-    struct manifest m = { .maker = &maker, .attempt = a };
+    struct manifest m = { .maker = &maker, .attempt = a, .encoder = "libx264" };
 
     snprintf(m.video.key, sizeof(m.video.key), "renders/today/j/a2-n/video.mp4");
     snprintf(m.video.url, sizeof(m.video.url), "file:///out/video.mp4");
@@ -106,6 +106,7 @@ TEST(manifest_holds_what_it_promises)
     expect_int_at(&root, "height", 576);
     expect_text_at(&root, "device", maker.device);
     expect_text_at(&root, "build", maker.build);
+    expect_text_at(&root, "encoder", "libx264");
     expect_parameters(&root);
     part = json_find(&root, "model");
     expect_text_at(&part, "name", "default");
