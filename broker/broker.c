@@ -31,6 +31,14 @@
 
 #define REAL_BITS 53 /* of a double's mantissa */
 
+/* May somebody with this role say what belongs to this side? */
+static bool is_allowed(enum broker_side side, enum keys_role role)
+{
+    if (side == BROKER_WORKERS)
+        return role == KEYS_WORKER;
+    return role == KEYS_CLIENT || role == KEYS_ADMIN;
+}
+
 /* Which side may say what, and who listens. */
 static const struct {
     enum broker_side side;
@@ -155,6 +163,11 @@ void broker_on_frame(struct broker *b, int64_t now_ms, const struct broker_frame
         st = FAIL(ERR_BADARG, "%s belongs to the broker's %s: use that address",
                   msg_type_name(m->type),
                   frame->side == BROKER_CLIENTS ? "worker_endpoint" : "client_endpoint");
+    if (st == OK && !is_allowed(frame->side, frame->role))
+        st = FAIL(ERR_CONFLICT,
+                  "the key of this program is a %s's, who may not say %s: use another "
+                  "key, or let the broker's curve_allow have it as another role",
+                  keys_role_name(frame->role), msg_type_name(m->type));
     if (st != OK) {
         refuse(frame->side, frame->from, m, st, out);
         return;

@@ -19,6 +19,7 @@
 
 #include "broker/outbox.h"
 #include "common/base/status.h"
+#include "common/keys.h"
 #include "common/store.h"
 
 /* Workers that one broker can have; further ones are told to go to another. */
@@ -51,6 +52,7 @@ struct broker_frame {
     const struct bus_peer *from; /* its sender */
     const void *bytes;
     size_t len;
+    enum keys_role role; /* what the sender may do */
 };
 
 /* A frame came in. Whatever is in it: this function can't fail. */

@@ -13,10 +13,12 @@
 
 #include "broker/broker.h"
 #include "common/base/clock.h"
+#include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/bus.h"
 #include "common/config.h"
 #include "common/id.h"
+#include "common/keys.h"
 #include "common/store.h"
 
 /* Frames read in one turn from each door; calls to Redis under way above which reading stops. */
@@ -29,6 +31,9 @@
 
 struct settings {
     struct config_list client_endpoint, worker_endpoint;
+    char curve_key[FILE_PATH_BYTES];
+    char curve_allow[FILE_PATH_BYTES];
+    bool insecure;
     char redis_url[512];
     char redis_password_file[1024];
     bool redis_unsafe;
@@ -43,6 +48,12 @@ static const struct config_row rows[] = {
                  "where clients connect: tcp://ADDRESS:PORT or ipc:///PATH, up to 4"),
     CFG_ROW_LIST(struct settings, worker_endpoint, "tcp://127.0.0.1:7451",
                  "where workers connect: tcp://ADDRESS:PORT or ipc:///PATH, up to 4"),
+    CFG_ROW_TEXT(struct settings, curve_key, "",
+                 "file with this broker's secret key (onestep keygen); empty: no encryption"),
+    CFG_ROW_TEXT(struct settings, curve_allow, "",
+                 "folder with the cards (*.pub) of those who may connect; read again at SIGHUP"),
+    CFG_ROW_BOOL(struct settings, insecure, "false",
+                 "listen beyond this machine without curve_key: everybody is let in"),
     CFG_ROW_TEXT(struct settings, redis_url, "redis://127.0.0.1:6379",
                  "where jobs are kept: redis://HOST:PORT[/DB] or unix:///PATH"),
     CFG_ROW_TEXT(struct settings, redis_password_file, "",
@@ -73,16 +84,20 @@ static const struct config_program program = {
         "broker can be killed, started again, or run several times on the same Redis, and nothing "
         "is lost.\n"
         "\n"
-        "SIGTERM or SIGINT: answers what it has begun and exits with code 0.\n"
+        "SIGTERM or SIGINT: answers what it has begun and exits with code 0; a second one: exits "
+        "at once. SIGHUP: reads curve_allow again.\n"
         "\n"
-        "Connections are not encrypted. Listen on loopback or ipc, or on a network that you trust.",
-    .examples =
-        "onestep-broker\n"
-        "    With Redis, clients and workers on this machine.\n"
-        "onestep-broker --redis-url redis://db.example:6379 --worker-endpoint tcp://10.0.0.5:7451\n"
-        "    With workers on other machines of a trusted network.\n"
-        "onestep-broker --config broker.yaml\n"
-        "    With settings from a file; --print-config writes one.\n",
+        "With curve_key every connection is encrypted (CURVE), and only owners of the cards in "
+        "curve_allow are let in, as client, worker or admin; at its start the broker proves that a "
+        "stranger is refused. Without it, endpoints that other machines reach are refused, unless "
+        "insecure is set.",
+    .examples = "onestep-broker\n"
+                "    With Redis, clients and workers on this machine.\n"
+                "onestep-broker --worker-endpoint tcp://10.0.0.5:7451 --curve-key keys/broker.key "
+                "--curve-allow keys\n"
+                "    With workers on other machines.\n"
+                "onestep-broker --config broker.yaml\n"
+                "    With settings from a file; --print-config writes one.\n",
     .version_text = "onestep-broker " ONESTEP_BUILD "\n",
     .rows = rows,
     .row_count = sizeof(rows) / sizeof(rows[0]),
@@ -90,6 +105,7 @@ static const struct config_program program = {
 
 struct shell {
     struct settings settings;
+    struct keys_ring *ring; /* NULL: everybody is let in */
     struct bus *bus;
     struct bus_socket *doors[BROKER_SIDE_COUNT];
     struct store *store;
@@ -143,6 +159,14 @@ static void send_frames(struct shell *s)
     outbox_reset(&s->out);
 }
 
+/* On a bus without guard, who reaches a door may do what belongs to it. */
+static enum keys_role role_of_sender(const struct shell *s, enum broker_side side)
+{
+    if (!s->ring)
+        return side == BROKER_WORKERS ? KEYS_WORKER : KEYS_ADMIN;
+    return keys_role_of(s->ring, bus_sender(s->doors[side]));
+}
+
 static void read_frames(struct shell *s, enum broker_side side)
 {
     struct bus_peer from;
@@ -151,6 +175,7 @@ static void read_frames(struct shell *s, enum broker_side side)
     for (int n = 0; n < TURN_FRAMES && store_pending(s->store) < TURN_CALLS; n++) {
         if (!bus_receive(s->doors[side], &from, &frame.bytes, &frame.len))
             break;
+        frame.role = role_of_sender(s, side);
         broker_on_frame(s->broker, s->now_ms, &frame, &s->out);
         take_calls(s);
     }
@@ -176,11 +201,25 @@ static void wait_for_more(struct shell *s, int64_t tick_ms)
     bus_poll(waits, count, tick_ms);
 }
 
+static void reload_ring(struct shell *s)
+{
+    if (!s->ring)
+        log_info("keys.reload", "cards=none");
+    else if (keys_reload_ring(s->ring) == OK)
+        log_info("keys.reload", "folder=\"%s\"", s->settings.curve_allow);
+    else
+        log_error("keys.reload", "reason=\"%s\" kept=yes", status_message());
+}
+
 static void see_signals(struct shell *s)
 {
     struct signalfd_siginfo info;
 
     while (read(s->signal_fd, &info, sizeof(info)) == sizeof(info)) {
+        if (info.ssi_signo == SIGHUP) {
+            reload_ring(s);
+            continue;
+        }
         log_info("broker.stop", "signal=%u", (unsigned)info.ssi_signo);
         broker_drain(s->broker);
         if (s->stop_at_ms) /* the second one: at once */
@@ -215,8 +254,24 @@ static void serve(struct shell *s)
 
 /* --- starting --- */
 
+/* Beyond this machine nobody is let in without a key. */
+static status check_remote(const struct settings *c, const struct config_list *endpoints,
+                           const char *name)
+{
+    for (int i = 0; i < endpoints->count; i++) {
+        if (bus_is_remote(endpoints->item[i]) && !*c->curve_key && !c->insecure)
+            return FAIL(ERR_BADARG,
+                        "%s: %s is reached from other machines: set curve_key and curve_allow, or "
+                        "insecure where you trust everybody",
+                        name, endpoints->item[i]);
+    }
+    return OK;
+}
+
 static status check_settings(const struct settings *c)
 {
+    status st = OK;
+
     if (c->heartbeat_ms * 3 > c->lease_ms)
         return FAIL(ERR_BADARG, "heartbeat_ms: %lld is more than a third of lease_ms (%lld)",
                     (long long)c->heartbeat_ms, (long long)c->lease_ms);
@@ -227,7 +282,10 @@ static status check_settings(const struct settings *c)
         c->worker_endpoint.count < 1 || c->worker_endpoint.count > ENDPOINTS_MAX)
         return FAIL(ERR_BADARG, "client_endpoint, worker_endpoint: give 1 to %d of each",
                     ENDPOINTS_MAX);
-    return OK;
+    TRY(check_remote(c, &c->client_endpoint, "client_endpoint"));
+    TRY(check_remote(c, &c->worker_endpoint, "worker_endpoint"));
+out:
+    return st;
 }
 
 static status open_door(struct shell *s, enum broker_side side, const struct config_list *endpoints,
@@ -243,13 +301,33 @@ static status open_door(struct shell *s, enum broker_side side, const struct con
             TRY(bus_bind(s->bus, endpoint, &s->doors[side]));
         else
             TRY(bus_bind_also(s->doors[side], endpoint));
-        if (bus_is_remote(endpoint))
-            log_warn("endpoint.open",
-                     "%s=%s risk=\"not encrypted, and everybody who reaches it is "
-                     "let in; use it only in a network that you trust\"",
-                     name, endpoint);
+        if (s->ring)
+            TRY(bus_test_guard(s->doors[side]));
+        else if (bus_is_remote(endpoint))
+            log_warn("endpoint.open", "%s=%s risk=\"not encrypted, and everybody is let in\"", name,
+                     endpoint);
     }
 out:
+    return st;
+}
+
+/* Encrypt, and let only owners of cards in. */
+static status open_guard(struct shell *s)
+{
+    const struct settings *c = &s->settings;
+    struct bus_keys keys = { "", "" };
+    status st = OK;
+
+    if (!*c->curve_key && !*c->curve_allow)
+        return OK;
+    if (!*c->curve_key || !*c->curve_allow)
+        return FAIL(ERR_BADARG, "curve_key and curve_allow go together: %s is missing",
+                    *c->curve_key ? "curve_allow" : "curve_key");
+    TRY(keys_read_secret(c->curve_key, &keys));
+    TRY(keys_open_ring(&s->ring, c->curve_allow));
+    TRY(bus_guard(s->bus, &keys, keys_admit, s->ring));
+out:
+    explicit_bzero(&keys, sizeof(keys));
     return st;
 }
 
@@ -260,6 +338,7 @@ static status open_signals(struct shell *s)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     if (sigprocmask(SIG_BLOCK, &set, NULL) != 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR)
         return FAIL(ERR_IO, "signals can't be set up: %s", strerror(errno));
     s->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
@@ -292,6 +371,7 @@ static status open_shell(struct shell *s)
     TRY(open_signals(s)); /* before the library starts its threads, which inherit the mask */
     TRY(store_open(&s->store, &store));
     TRY(bus_open(&s->bus));
+    TRY(open_guard(s));
     TRY(open_door(s, BROKER_CLIENTS, &c->client_endpoint, "client_endpoint"));
     TRY(open_door(s, BROKER_WORKERS, &c->worker_endpoint, "worker_endpoint"));
     TRY(broker_open(&s->broker, &config, id));
@@ -308,6 +388,7 @@ static void close_shell(struct shell *s)
     for (int side = 0; side < BROKER_SIDE_COUNT; side++)
         bus_close_socket(s->doors[side]);
     bus_close(s->bus);
+    keys_close_ring(s->ring);
     store_close(s->store);
     if (s->signal_fd >= 0)
         close(s->signal_fd);

@@ -66,7 +66,7 @@ status cmd_cancel(const struct command_line *line)
     status st = OK;
 
     TRY(jobs_from_words(&jobs, line->words, line->word_count));
-    TRY(session_open(&session, &line->options.broker, line->options.broker_timeout_ms));
+    TRY(session_connect(&session, &line->options));
     TRY(jobs_cancel(&session, (const char(*)[JOB_ID_BYTES])jobs.ids, jobs.count, on_verdict,
                     &cancelling));
     st = cancelling.first;

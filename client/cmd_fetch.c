@@ -132,7 +132,7 @@ status cmd_fetch(const struct command_line *line)
     fetching.dir = *line->options.out ? line->options.out : ".";
     TRY(jobs_from_words(&jobs, line->words, line->word_count));
     TRY(file_make_dirs(fetching.dir));
-    TRY(session_open(&session, &line->options.broker, line->options.broker_timeout_ms));
+    TRY(session_connect(&session, &line->options));
     TRY(jobs_ask(&session, (const char(*)[JOB_ID_BYTES])jobs.ids, jobs.count, on_status,
                  &fetching));
     st = fetching.first;

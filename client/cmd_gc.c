@@ -265,7 +265,7 @@ status cmd_gc(const struct command_line *line)
 
     options_s3(o, &config.s3);
     TRY(blob_open(&sweep.blob, &config));
-    TRY(session_open(&session, &o->broker, o->broker_timeout_ms));
+    TRY(session_connect(&session, o));
     TRY(blob_list(&sweep.blob, "", on_entry, &sweep));
     TRY(list_jobs(&sweep));
     TRY(jobs_ask(&session, (const char(*)[JOB_ID_BYTES])sweep.jobs.ids, sweep.jobs.count, on_status,

@@ -49,7 +49,7 @@ status cmd_status(const struct command_line *line)
     status st = OK;
 
     TRY(jobs_from_words(&jobs, line->words, line->word_count));
-    TRY(session_open(&session, &line->options.broker, line->options.broker_timeout_ms));
+    TRY(session_connect(&session, &line->options));
     TRY(jobs_ask(&session, (const char(*)[JOB_ID_BYTES])jobs.ids, jobs.count, report_job, &report));
     st = report.worst;
     status_clear();
@@ -69,7 +69,7 @@ status cmd_list(const struct command_line *line)
     int64_t left = o->limit;
     status st = OK;
 
-    TRY(session_open(&session, &o->broker, o->broker_timeout_ms));
+    TRY(session_connect(&session, o));
     while (left > 0) {
         struct msg request = { .type = MSG_LIST };
         struct msg answer;

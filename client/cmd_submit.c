@@ -243,7 +243,7 @@ status cmd_submit(const struct command_line *line)
 
     TRY(check_usage(line));
     if (!line->options.check)
-        TRY(session_open(&s.session, &line->options.broker, line->options.broker_timeout_ms));
+        TRY(session_connect(&s.session, &line->options));
     s.batch.session = &s.session;
     s.batch.on_verdict = on_verdict;
     s.batch.self = &s;

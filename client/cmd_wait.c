@@ -77,7 +77,7 @@ status cmd_wait(const struct command_line *line)
 
     TRY(jobs_from_words(&jobs, line->words, line->word_count));
     TRY(interrupt_open(&interrupt_fd));
-    TRY(session_open(&session, &line->options.broker, line->options.broker_timeout_ms));
+    TRY(session_connect(&session, &line->options));
     session.interrupt_fd = interrupt_fd;
     watch.give_up_ms = line->options.give_up_s * 1000;
     st = watch_run(&watch);

@@ -13,6 +13,7 @@ static const char *const wait_flags[] = { "give_up_s", "json", NULL };
 static const char *const list_flags[] = { "state", "label", "limit", "json", NULL };
 static const char *const gc_flags[] = { "older_than_h", "remove", "json", NULL };
 static const char *const fetch_flags[] = { "out", "json", NULL };
+static const char *const keygen_flags[] = { "role", "out", "json", NULL };
 
 const struct command command_table[] = {
     {
@@ -205,6 +206,27 @@ const struct command command_table[] = {
         .words_min = 1,
         .words_max = 1,
         .run = cmd_gc,
+    },
+    {
+        .name = "keygen",
+        .arguments = "NAME [--role ROLE] [-o DIR]",
+        .summary = "make a key for one program or person",
+        .description =
+            "Writes DIR/NAME.key, the secret, which stays with its owner (curve_key), and "
+            "DIR/NAME.pub, a card for everybody, and prints both paths. Nothing is overwritten.\n\n"
+            "A broker lets in whose card lies in its curve_allow folder: as client, worker, or "
+            "admin. Workers and clients need the broker's card, made with --role broker, as "
+            "broker_key. To take somebody's right away, remove the card and send the brokers "
+            "SIGHUP. With --json, one object: name, role, secret, card (paths).",
+        .examples = "onestep keygen broker --role broker -o keys\n"
+                    "    keys/broker.key for the brokers, keys/broker.pub for all others\n"
+                    "onestep keygen gpu-7 --role worker -o keys\n"
+                    "    move keys/gpu-7.key to the worker's machine",
+        .flags = keygen_flags,
+        .words = COMMAND_NAME,
+        .words_min = 1,
+        .words_max = 1,
+        .run = cmd_keygen,
     },
     {
         .name = "version",

@@ -21,6 +21,7 @@ enum command_words {
     COMMAND_IMAGES,   /* files or URLs */
     COMMAND_JOBS,     /* job ids */
     COMMAND_STORE,    /* address of an object store */
+    COMMAND_NAME,     /* name of a new key */
     COMMAND_SHELL,    /* "bash" or "zsh" */
     COMMAND_COMMANDS, /* name of a command */
 };

@@ -246,6 +246,7 @@ static const char *bash_words_of(const struct command *command)
     case COMMAND_IMAGES:
     case COMMAND_JOBS:
     case COMMAND_STORE:
+    case COMMAND_NAME:
         break;
     }
     return "";
@@ -352,6 +353,7 @@ static const char *zsh_words_of(const struct command *command)
         return " \\\n            '*:job:'";
     case COMMAND_STORE:
         return " \\\n            '1:store:'";
+    case COMMAND_NAME:
     case COMMAND_NO_WORDS:
         break;
     }

@@ -6,6 +6,7 @@
 #include "common/base/check.h"
 #include "common/config_help.h"
 #include "common/job.h"
+#include "common/keys.h"
 
 const char *const options_states[] = { "any",  "queued", "delayed",   "leased", "running",
                                        "done", "dead",   "cancelled", NULL };
@@ -24,6 +25,8 @@ const struct config_row options_rows[] = {
     CFG_ROW_LIST(struct options, broker, "tcp://127.0.0.1:7450",
                  "brokers, tried one after the other: tcp://HOST:PORT or ipc:///PATH"),
     INT(broker_timeout_ms, 100, 600000, "5000", "ms", "longest wait for an answer of any broker"),
+    TEXT(curve_key, "", "FILE", "your secret key (onestep keygen); empty: no encryption"),
+    TEXT(broker_key, "", "FILE", "the brokers' card (broker.pub); goes with curve_key"),
     TEXT(s3_endpoint, "", "URL", "object store, http(s)://HOST[:PORT]; empty: AWS"),
     TEXT(s3_region, "us-east-1", "NAME", "region of the object store"),
     BOOL(s3_path_style, "put the bucket into the path, not in front of the host"),
@@ -49,9 +52,10 @@ const struct config_row options_rows[] = {
     INT(threads, 0, 4096, "0", "", "threads of the worker; 0: one per core"),
     TEXT(dump, "", "DIR", "folder for named intermediate tensors of each job (safetensors)"),
     BOOL(keep, "leave broker, worker and Redis up afterwards, and say how to stop them"),
+    CFG_ROW_CHOICE(struct options, role, "client", keys_role_names, "what the owner may do"),
 };
 const size_t options_row_count = sizeof(options_rows) / sizeof(options_rows[0]);
-const size_t options_setting_count = 7;
+const size_t options_setting_count = 9;
 
 bool options_has_row(const struct command *command, const struct config_row *row)
 {

@@ -19,9 +19,11 @@
 /* Everything that flags can set besides the parameters of a job. */
 struct options {
     /* settings: also in the file */
-    struct config_list broker; /* endpoints, tried in order */
-    int64_t broker_timeout_ms; /* longest wait for any of them */
-    char s3_endpoint[256];     /* see struct s3_config, for these and the next */
+    struct config_list broker;        /* endpoints, tried in order */
+    int64_t broker_timeout_ms;        /* longest wait for any of them */
+    char curve_key[FILE_PATH_BYTES];  /* secret key of this client; "": not encrypted */
+    char broker_key[FILE_PATH_BYTES]; /* card of the brokers */
+    char s3_endpoint[256];            /* see struct s3_config, for these and the next */
     char s3_region[64];
     bool s3_path_style;
     char s3_credentials_file[FILE_PATH_BYTES];
@@ -43,6 +45,7 @@ struct options {
     int64_t threads;                /* run: of its worker; 0: its own choice */
     char dump[FILE_PATH_BYTES];     /* run: folder for intermediate tensors; "": none */
     bool keep;                      /* run: leave the services up */
+    int role;                       /* keygen: index of keys_role_names */
 };
 
 /* One command line, parsed. Texts are borrowed from argv. */

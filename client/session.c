@@ -6,6 +6,7 @@
 #include "common/base/check.h"
 #include "common/base/clock.h"
 #include "common/base/limits.h"
+#include "common/keys.h"
 #include "proto/codec.h"
 
 /* Silence after which the next broker is asked. A healthy one answers within a few fsyncs. */
@@ -29,6 +30,18 @@ status session_open(struct session *s, const struct config_list *endpoints, int6
         TRY(bus_check_endpoint(endpoints->item[i]));
     TRY(arena_open(&s->arena, "answer", CODEC_ARENA_BYTES));
     TRY(bus_open(&s->bus));
+    return OK;
+out:
+    session_close(s);
+    return st;
+}
+
+status session_connect(struct session *s, const struct options *options)
+{
+    status st = OK;
+
+    TRY(session_open(s, &options->broker, options->broker_timeout_ms));
+    TRY(keys_trust(s->bus, options->curve_key, options->broker_key));
     return OK;
 out:
     session_close(s);

@@ -8,6 +8,7 @@
 
 #include <stdint.h>
 
+#include "client/options.h"
 #include "common/base/arena.h"
 #include "common/base/buf.h"
 #include "common/bus.h"
@@ -32,6 +33,10 @@ struct session {
  * Errors: ERR_BADARG for an endpoint or an empty list; ERR_NOMEM, ERR_UNAVAILABLE. */
 MUST_USE status session_open(struct session *s, const struct config_list *endpoints,
                              int64_t timeout_ms);
+
+/* session_open with the brokers, the patience and the keys that the options say.
+ * Errors: as session_open, and those of keys_trust. */
+MUST_USE status session_connect(struct session *s, const struct options *options);
 
 /* Close. Accepts a zeroed struct. */
 void session_close(struct session *s);

@@ -18,6 +18,7 @@
 
 #include "common/base/check.h"
 #include "common/base/limits.h"
+#include "common/bus_priv.h"
 
 /* Messages in one peer's queue, each way. Credit keeps a worker's below 10; a client asks a few
  * things at a time. What does not fit waits at the sender, or is an error there. */
@@ -30,16 +31,6 @@
 #define RECONNECT_MAX_MS 2000
 
 #define IPC_PATH_MAX 107 /* sun_path without its NUL */
-
-struct bus {
-    void *zmq;
-};
-
-struct bus_socket {
-    void *zmq;
-    bool is_router;
-    zmq_msg_t held; /* the frame that bus_receive handed out last */
-};
 
 status bus_open(struct bus **bus)
 {
@@ -68,6 +59,7 @@ void bus_close(struct bus *bus)
 {
     if (!bus)
         return;
+    bus_end_guard(bus);
     while (zmq_ctx_term(bus->zmq) != 0 && errno == EINTR)
         ;
     free(bus);
@@ -139,7 +131,7 @@ bool bus_is_remote(const char *endpoint)
 
 /* --- sockets --- */
 
-static status set_int(void *zmq, int option, int value)
+status bus_set_int(void *zmq, int option, int value)
 {
     if (zmq_setsockopt(zmq, option, &value, sizeof(value)) != 0)
         return FAIL(ERR_BADARG, "libzmq refuses option %d: %s", option, zmq_strerror(errno));
@@ -163,14 +155,14 @@ static status set_options(void *zmq, bool is_router)
     int64_t max_bytes = LIMIT_MSG_BYTES;
 
     for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
-        status st = set_int(zmq, options[i].option, options[i].value);
+        status st = bus_set_int(zmq, options[i].option, options[i].value);
 
         if (st != OK)
             return st;
     }
     if (zmq_setsockopt(zmq, ZMQ_MAXMSGSIZE, &max_bytes, sizeof(max_bytes)) != 0)
         return FAIL(ERR_BADARG, "libzmq refuses MAXMSGSIZE: %s", zmq_strerror(errno));
-    return is_router ? set_int(zmq, ZMQ_ROUTER_MANDATORY, 1) : OK;
+    return is_router ? bus_set_int(zmq, ZMQ_ROUTER_MANDATORY, 1) : OK;
 }
 
 static status open_socket(struct bus *bus, bool is_router, struct bus_socket **socket)
@@ -186,6 +178,7 @@ static status open_socket(struct bus *bus, bool is_router, struct bus_socket **s
     if (!s->zmq)
         TRY(FAIL(ERR_NOMEM, "libzmq gives no socket: %s", zmq_strerror(errno)));
     TRY(set_options(s->zmq, is_router));
+    TRY(bus_set_keys(bus, s));
     *socket = s;
     return OK;
 out:
@@ -222,7 +215,7 @@ static bool is_listened_at(const char *path)
  * which a kernel without IPv6 refuses. */
 static status set_family(struct bus_socket *socket, const char *endpoint)
 {
-    return set_int(socket->zmq, ZMQ_IPV6, strncmp(endpoint, "tcp://[", 7) == 0);
+    return bus_set_int(socket->zmq, ZMQ_IPV6, strncmp(endpoint, "tcp://[", 7) == 0);
 }
 
 status bus_bind_also(struct bus_socket *socket, const char *endpoint)

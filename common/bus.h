@@ -4,6 +4,10 @@
  * message that matters is answered, and sent again until it is. Messages above LIMIT_MSG_BYTES are
  * dropped by the library together with their connection.
  *
+ * A guarded bus (bus_guard) encrypts what its ROUTERs hear (CURVE), and lets in only those whose
+ * keys it was told of. A bus with keys (bus_trust) encrypts what its DEALERs say, and speaks to no
+ * server but the one it was told of. Without either, everybody who reaches an endpoint is let in.
+ *
  * Endpoints: tcp://HOST:PORT (HOST an address; * for all when binding) and ipc:///PATH (at most 107
  * bytes of path).
  * Thread: a bus and its sockets belong to the thread that uses them. */
@@ -38,6 +42,50 @@ MUST_USE status bus_open(struct bus **bus);
 
 /* Stop it; all its sockets must be closed. What was not sent is dropped. Accepts NULL. */
 void bus_close(struct bus *bus);
+
+/* --- keys --- */
+
+#define BUS_KEY_ROOM 41  /* a key as text: 40 characters of Z85, and a NUL */
+#define BUS_NAME_ROOM 64 /* a sender's name, NUL-ended */
+
+/* A key pair. Whoever has the secret is its owner. */
+struct bus_keys {
+    char secret[BUS_KEY_ROOM];
+    char public[BUS_KEY_ROOM];
+};
+
+/* A new pair. Errors: ERR_UNAVAILABLE when the library was built without encryption. */
+MUST_USE status bus_new_keys(struct bus_keys *keys);
+
+/* Fill the public half from the secret one.
+ * Errors: ERR_BADARG when it is no key; ERR_UNAVAILABLE as above. */
+MUST_USE status bus_derive_keys(struct bus_keys *keys);
+
+/* Does text have the form of a key? */
+bool bus_is_key(const char *text);
+
+/* Who may come in: true with a name for the owner of this public key. Called on a thread of the
+ * bus, for each connection once. */
+typedef bool (*bus_admit_fn)(void *self, const char key[BUS_KEY_ROOM], char name[BUS_NAME_ROOM]);
+
+/* Guard every ROUTER that is bound from now on: keys are the server's. Call once, before the first.
+ * Errors: ERR_BADARG, ERR_UNAVAILABLE, ERR_NOMEM, ERR_IO. */
+MUST_USE status bus_guard(struct bus *bus, const struct bus_keys *keys, bus_admit_fn admit,
+                          void *self);
+
+/* Prove that this guarded ROUTER refuses a stranger: knock with a key made just now.
+ * Errors: ERR_CONFLICT when it was let in, ERR_TIMEOUT when the door says nothing; then stop. */
+MUST_USE status bus_test_guard(struct bus_socket *socket);
+
+/* DEALERs that are connected from now on use these keys, and speak only to the server with the
+ * public key server. Errors: ERR_BADARG. */
+MUST_USE status bus_trust(struct bus *bus, const struct bus_keys *own, const char *server);
+
+/* Who sent the frame that bus_receive handed out last: the name that admit gave, "" on a socket
+ * without guard. Valid until the next bus_receive. */
+const char *bus_sender(const struct bus_socket *socket);
+
+/* --- sockets --- */
 
 /* Is the endpoint well-formed? Errors: ERR_BADARG with a sentence that shows the right form. */
 MUST_USE status bus_check_endpoint(const char *endpoint);

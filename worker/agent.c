@@ -16,6 +16,7 @@
 #include "common/base/log.h"
 #include "common/bus.h"
 #include "common/id.h"
+#include "common/keys.h"
 #include "worker/agent_core.h"
 
 /* A note with its texts. */
@@ -30,7 +31,7 @@ struct agent {
     struct agent_sink sink;
     char id[JOB_ID_BYTES];
     size_t broker_count;
-    struct bus *bus;                               /* net; open while agent_run runs */
+    struct bus *bus; /* opened early, so that wrong keys are told at the start; used by net */
     struct bus_socket *sockets[AGENT_BROKERS_MAX]; /* net */
     int event_fd;                                  /* wakes net */
     atomic_bool wants_drain, wants_stop, wants_pause;
@@ -90,6 +91,9 @@ static status open_parts(struct agent *a, const struct agent_config *config)
         named.host = host;
     }
     TRY(agent_core_open(&a->core, &named, &port, a->id));
+    TRY(bus_open(&a->bus));
+    TRY(keys_trust(a->bus, config->curve_key ? config->curve_key : "",
+                   config->broker_key ? config->broker_key : ""));
     a->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (a->event_fd < 0)
         TRY(FAIL(ERR_IO, "no eventfd: %s", strerror(errno)));
@@ -137,6 +141,7 @@ void agent_close(struct agent *agent)
         free_letter(l);
     }
     agent_core_close(agent->core);
+    bus_close(agent->bus);
     if (agent->event_fd >= 0)
         close(agent->event_fd);
     pthread_mutex_destroy(&agent->lock);
@@ -333,7 +338,6 @@ status agent_run(struct agent *agent)
 {
     status st = OK;
 
-    TRY(bus_open(&agent->bus));
     for (size_t i = 0; i < agent->broker_count; i++)
         TRY(bus_connect(agent->bus, agent_core_endpoint(agent->core, i), &agent->sockets[i]));
     serve(agent);
@@ -342,7 +346,5 @@ out:
         bus_close_socket(agent->sockets[i]);
         agent->sockets[i] = NULL;
     }
-    bus_close(agent->bus);
-    agent->bus = NULL;
     return st;
 }

@@ -36,6 +36,8 @@ struct agent_config {
     const char *host;           /* for people; "" = the machine's name */
     const char *device;         /* for people, "cpu, 8 threads" */
     const char *version;        /* release */
+    const char *curve_key;      /* file of this worker's secret key; "" or NULL: not encrypted */
+    const char *broker_key;     /* card of the brokers; goes with curve_key */
     int64_t heartbeat_ms;       /* 0: what the broker's WELCOME says */
     bool prefetch;              /* take a second job shortly before the running one ends */
     int64_t prefetch_window_ms; /* how long before; 0: 5000 */

@@ -27,6 +27,8 @@ struct worker_config {
     char model[FILE_PATH_BYTES];
     struct config_list model_name;
     struct config_list brokers;
+    char curve_key[FILE_PATH_BYTES];
+    char broker_key[FILE_PATH_BYTES];
     char device[32];
     int64_t threads;
     int isa;
@@ -75,6 +77,9 @@ static const struct config_row rows[] = {
     TEXT(model, NULL, "checkpoint: a diffusers folder with model_index.json"),
     LIST(model_name, "default", "names under which jobs ask for this model"),
     LIST(brokers, "tcp://127.0.0.1:7451", "worker endpoints of the brokers"),
+    TEXT(curve_key, "",
+         "file with this worker's secret key (onestep keygen); empty: no encryption"),
+    TEXT(broker_key, "", "the brokers' card (broker.pub); goes with curve_key"),
     TEXT(device, "auto", "cpu, ref (slow and exact), or auto for the best this build has"),
     INT(threads, 0, 1024, "0", "", "compute threads; 0: one per core"),
     CHOICE(isa, "auto", isa_names, "highest instruction set that the cpu device may use"),
@@ -415,6 +420,8 @@ static status open_agent(struct worker *w)
         .host = "",
         .device = pipeline_device(&w->pipeline),
         .version = ONESTEP_VERSION,
+        .curve_key = cfg->curve_key,
+        .broker_key = cfg->broker_key,
         .heartbeat_ms = cfg->heartbeat_ms,
         .prefetch = cfg->prefetch,
     };

@@ -104,6 +104,7 @@ void sim_broker_frame(const struct event *e)
     if (!name)
         return;
     frame.side = e->place & PLACE_CLIENT ? BROKER_CLIENTS : BROKER_WORKERS;
+    frame.role = frame.side == BROKER_CLIENTS ? KEYS_CLIENT : KEYS_WORKER;
     memcpy(from.bytes, &name, sizeof(name));
     broker_on_frame(n->core, sim_world.now_ms, &frame, &n->out);
     take_calls(b);

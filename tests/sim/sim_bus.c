@@ -179,3 +179,36 @@ void sim_bus_deliver(int conn, const void *bytes, size_t len)
         return;
     }
 }
+
+/* --- keys: nothing is encrypted here --- */
+
+static status no_keys(void)
+{
+    return FAIL(ERR_UNAVAILABLE, "the simulation encrypts nothing");
+}
+
+status bus_new_keys(struct bus_keys *keys)
+{
+    (void)keys;
+    return no_keys();
+}
+
+status bus_derive_keys(struct bus_keys *keys)
+{
+    (void)keys;
+    return no_keys();
+}
+
+bool bus_is_key(const char *text)
+{
+    (void)text;
+    return false;
+}
+
+status bus_trust(struct bus *bus, const struct bus_keys *own, const char *server)
+{
+    (void)bus;
+    (void)own;
+    (void)server;
+    return no_keys();
+}

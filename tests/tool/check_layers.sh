@@ -27,7 +27,7 @@ BEGIN {
     uses["client"]         = " common proto common/base "
 
     # outside header, and the only place that may include it (a prefix of the path)
-    fence("^zmq",             "common/bus.c")
+    fence("^zmq",             "common/bus")
     fence("^hiredis",         "common/redis.c")
     fence("^curl/",           "common/http.c")
     fence("^yaml",            "common/config.c")

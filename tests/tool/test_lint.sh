@@ -83,7 +83,7 @@ echo '#include "broker/core.h"' | append client/submit.c
 echo '/* core.h - x. */' | append broker/core.h
 expect "a program looks into another" layers "client may not include broker/core.h"
 echo '#include <zmq.h>' | append broker/loop.c
-expect "an outside library in the wrong file" layers "<zmq.h> belongs to common/bus.c"
+expect "an outside library in the wrong file" layers "<zmq.h> belongs to common/bus"
 echo '# include <libavformat/avformat.h>' | append client/run.c
 expect "an include with a space" layers "belongs to common/media"
 echo '#include "pot.h"' | append common/base/pot.c

@@ -126,11 +126,21 @@ static struct bus_peer peer_of(uint8_t argument)
     return peer;
 }
 
+static struct broker_frame frame_of(uint8_t argument, const struct bus_peer *from,
+                                    const void *bytes, size_t len)
+{
+    bool is_worker = argument % PEERS / 2;
+
+    return (struct broker_frame){ is_worker ? BROKER_WORKERS : BROKER_CLIENTS, from, bytes, len,
+                                  is_worker ? KEYS_WORKER : KEYS_ADMIN };
+}
+
 /* A frame whose header is right; its type is the first byte. */
 static void send_frame(struct scene *s, uint8_t argument, const uint8_t *bytes, size_t len)
 {
     struct buf frame = { 0 };
     struct bus_peer from = peer_of(argument);
+    struct broker_frame sent;
     uint8_t header[CODEC_HEADER_BYTES] = {
         '1', 'S', 'T', 'P', CODEC_VERSION, 0, byte_at(bytes, len, 0), 0, (uint8_t)s->seq++
     };
@@ -138,10 +148,8 @@ static void send_frame(struct scene *s, uint8_t argument, const uint8_t *bytes, 
     CHECK(buf_append(&frame, header, sizeof(header)) == OK);
     if (len > 1)
         CHECK(buf_append(&frame, bytes + 1, len - 1) == OK);
-    broker_on_frame(s->broker, s->now_ms,
-                    &(struct broker_frame){ argument % PEERS / 2 ? BROKER_WORKERS : BROKER_CLIENTS,
-                                            &from, frame.data, frame.len },
-                    &s->out);
+    sent = frame_of(argument, &from, frame.data, frame.len);
+    broker_on_frame(s->broker, s->now_ms, &sent, &s->out);
     buf_free(&frame);
 }
 
@@ -149,17 +157,15 @@ static void take_step(struct scene *s, const uint8_t *step, size_t len)
 {
     const uint8_t *bytes = step + STEP_BYTES;
     struct bus_peer from = peer_of(step[1]);
+    struct broker_frame frame;
 
     switch ((enum step)(step[0] % STEPS)) {
     case STEP_FRAME:
         send_frame(s, step[1], bytes, len);
         break;
     case STEP_RAW:
-        broker_on_frame(
-            s->broker, s->now_ms,
-            &(struct broker_frame){ step[1] % PEERS / 2 ? BROKER_WORKERS : BROKER_CLIENTS, &from,
-                                    bytes, len },
-            &s->out);
+        frame = frame_of(step[1], &from, bytes, len);
+        broker_on_frame(s->broker, s->now_ms, &frame, &s->out);
         break;
     case STEP_REPLY:
         if (s->call_count)

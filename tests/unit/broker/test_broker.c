@@ -22,12 +22,13 @@ struct world {
     struct broker *broker;
     struct outbox out;
     int64_t now_ms;
+    enum keys_role role[BROKER_SIDE_COUNT]; /* of whoever speaks at this door */
     struct arena arena;
 };
 
 static struct world open_world(void)
 {
-    struct world w = { .now_ms = 1000000 };
+    struct world w = { .now_ms = 1000000, .role = { KEYS_CLIENT, KEYS_WORKER } };
     struct broker_config config = { .lease_ms = 30000,
                                     .heartbeat_ms = 1000,
                                     .retry_base_ms = 10,
@@ -62,7 +63,8 @@ static void give(struct world *w, enum broker_side side, int n, const struct msg
     outbox_reset(&w->out);
     EXPECT_OK(codec_encode(m, &frame));
     broker_on_frame(w->broker, w->now_ms,
-                    &(struct broker_frame){ side, &from, frame.data, frame.len }, &w->out);
+                    &(struct broker_frame){ side, &from, frame.data, frame.len, w->role[side] },
+                    &w->out);
     buf_free(&frame);
 }
 
@@ -146,6 +148,38 @@ TEST(a_submit_is_answered_when_all_its_jobs_are_stored)
     EXPECT(strstr(m.submitted.items[2].sentence, "exists with other parameters (it is done)"));
     EXPECT_INT(broker_pending(w.broker), 0);
     close_world(&w);
+}
+
+/* Whoever has a key may do what its card says, and nothing else. */
+TEST(a_role_opens_its_own_door_only)
+{
+    static const bool may[KEYS_ROLE_COUNT][BROKER_SIDE_COUNT] = {
+        [KEYS_CLIENT] = { true, false },
+        [KEYS_WORKER] = { false, true },
+        [KEYS_ADMIN] = { true, false },
+    };
+    static const struct msg said[BROKER_SIDE_COUNT] = {
+        { .type = MSG_LIST, .list = { .label = "", .limit = 1, .cursor = "" } },
+        { .type = MSG_RELEASE, .release = { { JOB_A, 1, 7 } } },
+    };
+
+    for (int role = KEYS_STRANGER; role < KEYS_ROLE_COUNT; role++) {
+        for (int side = 0; side < BROKER_SIDE_COUNT; side++) {
+            struct world w = open_world();
+            struct msg m;
+
+            w.role[side] = (enum keys_role)role;
+            give(&w, (enum broker_side)side, 1, &said[side]);
+            EXPECT_INT(w.out.call_count, may[role][side]);
+            EXPECT_INT(w.out.send_count, !may[role][side]);
+            if (!may[role][side]) {
+                m = sent(&w, 0, MSG_ERROR, 1);
+                EXPECT_INT(m.error.code, ERR_CONFLICT);
+                EXPECT(strstr(m.error.sentence, keys_role_name((enum keys_role)role)) != NULL);
+            }
+            close_world(&w);
+        }
+    }
 }
 
 TEST(a_submit_of_nothing_good_is_answered_at_once)
@@ -755,7 +789,8 @@ TEST(damaged_messages_and_odd_answers_do_no_harm)
     for (int round = 0; round < 20000; round++) {
         struct bus_peer from = peer_of((int)(test_random() % 3));
         struct broker_frame frame = { .side = (enum broker_side)(test_random() % 2),
-                                      .from = &from };
+                                      .from = &from,
+                                      .role = (enum keys_role)(test_random() % KEYS_ROLE_COUNT) };
         struct buf bytes = { 0 };
 
         EXPECT_OK(

@@ -1,6 +1,7 @@
 /* Sockets: what arrives, what is refused, and what is said about it. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -266,4 +267,139 @@ TEST(a_descriptor_can_be_waited_for)
     EXPECT(wait.is_ready);
     close(fds[0]);
     close(fds[1]);
+}
+
+/* --- keys and the guard --- */
+
+/* Admits one key under one name. */
+struct porter {
+    char key[BUS_KEY_ROOM];
+    atomic_int asked;
+    bool admits_all; /* a guard that does not work */
+};
+
+static bool ask_porter(void *self, const char key[BUS_KEY_ROOM], char name[BUS_NAME_ROOM])
+{
+    struct porter *p = self;
+
+    atomic_fetch_add(&p->asked, 1);
+    snprintf(name, BUS_NAME_ROOM, "worker-7");
+    return p->admits_all || strcmp(key, p->key) == 0;
+}
+
+/* A guarded ROUTER, and another bus that may knock there. */
+struct gate {
+    struct bus *bus, *other;
+    struct bus_socket *door;
+    struct bus_keys server, friend;
+    struct porter porter;
+    char endpoint[64];
+};
+
+static void open_gate(struct gate *g)
+{
+    memset(g, 0, sizeof(*g));
+    snprintf(g->endpoint, sizeof(g->endpoint), "%s", tcp_endpoint());
+    EXPECT_OK(bus_new_keys(&g->server));
+    EXPECT_OK(bus_new_keys(&g->friend));
+    memcpy(g->porter.key, g->friend.public, BUS_KEY_ROOM);
+    EXPECT_OK(bus_open(&g->bus));
+    EXPECT_OK(bus_guard(g->bus, &g->server, ask_porter, &g->porter));
+    EXPECT_OK(bus_bind(g->bus, g->endpoint, &g->door));
+    EXPECT_OK(bus_open(&g->other));
+}
+
+static void close_gate(struct gate *g)
+{
+    bus_close(g->other);
+    bus_close_socket(g->door);
+    bus_close(g->bus);
+}
+
+TEST(a_friend_is_let_in_and_named)
+{
+    struct gate g;
+    struct bus_socket *client;
+    struct bus_peer peer;
+
+    open_gate(&g);
+    EXPECT_OK(bus_trust(g.other, &g.friend, g.server.public));
+    EXPECT_OK(bus_connect(g.other, g.endpoint, &client));
+    EXPECT_OK(bus_send(client, NULL, "hello", 5));
+    EXPECT_TEXT(receive_text(g.door, &peer), "hello");
+    EXPECT_TEXT(bus_sender(g.door), "worker-7");
+    EXPECT_OK(bus_send(g.door, &peer, "welcome", 7));
+    EXPECT_TEXT(receive_text(client, NULL), "welcome");
+    EXPECT_TEXT(bus_sender(client), "");
+    bus_close_socket(client);
+    close_gate(&g);
+}
+
+/* Is what this client says heard, before the friend's word that is said later? */
+static bool is_heard(struct gate *g, const struct bus_keys *keys, const char *server)
+{
+    struct bus_socket *stranger, *client;
+    struct bus *bus;
+    struct bus_peer peer;
+    bool is_let_in;
+
+    EXPECT_OK(bus_open(&bus));
+    if (keys)
+        EXPECT_OK(bus_trust(bus, keys, server));
+    EXPECT_OK(bus_connect(bus, g->endpoint, &stranger));
+    EXPECT_OK(bus_send(stranger, NULL, "let me in", 9));
+    EXPECT_OK(bus_trust(g->other, &g->friend, g->server.public));
+    for (int i = 0; i < 3; i++) { /* each is a handshake later than the stranger's */
+        EXPECT_OK(bus_connect(g->other, g->endpoint, &client));
+        EXPECT_OK(bus_send(client, NULL, "friend", 6));
+        is_let_in = strcmp(receive_text(g->door, &peer), "friend") != 0;
+        bus_close_socket(client);
+        if (is_let_in)
+            break;
+    }
+    bus_close_socket(stranger);
+    bus_close(bus);
+    return is_let_in;
+}
+
+TEST(a_stranger_is_not_let_in)
+{
+    struct gate g;
+    struct bus_keys stranger;
+
+    EXPECT_OK(bus_new_keys(&stranger));
+    open_gate(&g);
+    EXPECT(!is_heard(&g, &stranger, g.server.public)); /* a key of no card */
+    EXPECT(!is_heard(&g, &g.friend, stranger.public)); /* it trusts another server */
+    EXPECT(!is_heard(&g, NULL, NULL));                 /* no encryption at all */
+    EXPECT_OK(bus_test_guard(g.door));
+    close_gate(&g);
+}
+
+TEST(a_guard_that_lets_everybody_in_is_noticed)
+{
+    struct gate g;
+
+    open_gate(&g);
+    g.porter.admits_all = true;
+    EXPECT_STATUS(bus_test_guard(g.door), ERR_CONFLICT);
+    EXPECT_MESSAGE("let a stranger in");
+    close_gate(&g);
+}
+
+TEST(what_is_no_key_is_refused)
+{
+    struct bus_keys keys;
+    struct bus *bus;
+
+    EXPECT_OK(bus_new_keys(&keys));
+    EXPECT(bus_is_key(keys.secret) && bus_is_key(keys.public));
+    EXPECT(!bus_is_key("") && !bus_is_key("too short"));
+    EXPECT(!bus_is_key("0123456789012345678901234567890123456\"89"));
+    EXPECT_OK(bus_open(&bus));
+    EXPECT_STATUS(bus_trust(bus, &keys, "no key"), ERR_BADARG);
+    keys.secret[0] = '"';
+    EXPECT_STATUS(bus_derive_keys(&keys), ERR_BADARG);
+    EXPECT_STATUS(bus_guard(bus, &keys, ask_porter, NULL), ERR_BADARG);
+    bus_close(bus);
 }
