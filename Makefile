@@ -150,6 +150,7 @@ LINK_check_sim    := worker
 LINK_check_storm  := common
 LINK_test_tool    := base
 LINK_bench_mailbox := base
+LINK_bench_storage := common
 $(foreach l,$(UNIT_LAYERS),$(eval LINK_test_$l := $l))
 
 # tests/fuzz/LAYER/fuzz_*.c: each is a libFuzzer program of FLAVOR=fuzz, and together they are the
@@ -315,7 +316,7 @@ format:
 
 # tests/bench/bench_NAME.c is run by `make bench-NAME`; JSON=1 asks for JSON lines.
 # `make bench` runs all, one after the other: side by side they would measure each other.
-bench: $(patsubst %,$(BUILD)/bin/%,$(filter-out bench_engine,$(BENCHES)))
+bench: $(patsubst %,$(BUILD)/bin/%,$(filter-out bench_engine bench_storage,$(BENCHES)))
 	@for b in $^; do "$$b" $(if $(filter 1,$(JSON)),--json); done
 # One clip of full SVD size beside diffusers; the random checkpoint is kept in build/.
 MODEL     ?= build/svd-random
@@ -323,6 +324,8 @@ SIZE      ?= 14x448x256
 PRECISION ?= bf16
 bench-engine: $(BUILD)/bin/bench_engine $(BUILD)/bin/make_checkpoint
 	@tests/bench/peers/engine.sh $(BUILD)/bin $(MODEL) $(SIZE) $(PRECISION) $(JSON)
+bench-storage: $(BUILD)/bin/bench_storage
+	@tests/bench/storage.sh $(BUILD)/bin $(if $(filter 1,$(JSON)),--json)
 bench-%: $(BUILD)/bin/bench_%
 	@$< $(if $(filter 1,$(JSON)),--json)
 
@@ -355,6 +358,7 @@ help:
 #? make fuzz         feed damaged input to every parser; needs clang, which it installs
 #? make bench-engine one clip of full SVD size, random weights, beside diffusers if installed
 #? make prove        the long forms of the proofs: a million simulated faults, a thousand kills
+#? make bench-storage  uploads beside curl, and to Swift if installed
 #? make bench-NAME   one benchmark of tests/bench (make bench: all); JSON=1 prints JSON lines
 #? make format       clang-format every source file in place
 #? make install      programs, manuals, completions, sample checkpoint and settings below

@@ -53,7 +53,7 @@ workers = 0
 user = $(id -un)
 swift_dir = $dir
 [pipeline:main]
-pipeline = catch_errors gatekeeper healthcheck bulk listing_formats s3api tempauth copy slo dlo proxy-server
+pipeline = catch_errors gatekeeper healthcheck cache bulk listing_formats s3api tempauth copy slo dlo versioned_writes proxy-server
 [app:proxy-server]
 use = egg:swift#proxy
 account_autocreate = true
@@ -71,6 +71,12 @@ use = egg:swift#catch_errors
 use = egg:swift#gatekeeper
 [filter:healthcheck]
 use = egg:swift#healthcheck
+# The cache has to be named, but nobody needs to be there.
+[filter:cache]
+use = egg:swift#memcache
+memcache_servers = 127.0.0.1:1
+[filter:versioned_writes]
+use = egg:swift#versioned_writes
 [filter:bulk]
 use = egg:swift#bulk
 [filter:listing_formats]
@@ -89,13 +95,13 @@ pids=
 stop() { kill $pids 2>/dev/null || true; wait; }
 trap stop EXIT
 for server in account container object proxy; do
-    "swift-$server-server" "$dir/$server.conf" >"$server.log" 2>&1 &
+    setpriv --pdeathsig KILL "swift-$server-server" "$dir/$server.conf" -v >"$server.log" 2>&1 &
     pids="$pids $!"
 done
 
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 for port in "$account" "$container" "$object" "$proxy"; do
-    for _ in $(seq 600); do
+    for _ in $(seq 1100); do
         if answers "$port"; then continue 2; fi
         # shellcheck disable=SC2086
         kill -0 $pids 2>/dev/null || { echo "a server ended; see $dir/*.log" >&2; exit 1; }
