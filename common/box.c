@@ -33,6 +33,7 @@
 #include "common/base/clock.h"
 #include "common/base/file.h"
 #include "common/base/log.h"
+#include "common/config.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define IS_SANITIZED 1
@@ -244,6 +245,7 @@ static _Noreturn void keeper_main(const struct box_config *c, int fd)
     signal(SIGHUP, SIG_IGN);
     signal(SIGCHLD, SIG_DFL);
     prctl(PR_SET_NAME, "onestep-box");
+    config_env_wipe_all(); /* no key is where a stranger's bytes are read */
     tzset(); /* reads a file the first time that somebody asks for a date, which a child can't */
     while ((file = receive_file(fd)) >= 0) {
         struct ended e = { 0 };

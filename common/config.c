@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <yaml.h>
 
 #include "common/base/check.h"
@@ -31,6 +32,24 @@ const char *config_env(const char *name)
     const char *value = getenv(name);
 
     return value && *value ? value : NULL;
+}
+
+void config_env_wipe(const char *name)
+{
+    char *value = getenv(name);
+
+    if (value)
+        explicit_bzero(value, strlen(value)); /* not unsetenv: other threads may be looking */
+}
+
+void config_env_wipe_all(void)
+{
+    for (char **variable = environ; *variable; variable++) {
+        char *value = strchr(*variable, '=');
+
+        if (value)
+            explicit_bzero(value + 1, strlen(value + 1));
+    }
 }
 
 const char *config_library(char *dst, size_t room)

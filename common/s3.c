@@ -51,6 +51,13 @@ void s3_config_from_env(struct s3_config *c)
     g->instance_url = config_env("AWS_EC2_METADATA_SERVICE_ENDPOINT");
 }
 
+void s3_wipe_env(void)
+{
+    config_env_wipe("AWS_SECRET_ACCESS_KEY");
+    config_env_wipe("AWS_SESSION_TOKEN");
+    config_env_wipe("AWS_CONTAINER_AUTHORIZATION_TOKEN");
+}
+
 status s3_open(struct s3 *s, const struct s3_config *c)
 {
     char aws[128];

@@ -32,6 +32,10 @@ struct s3 {
  * AWS_EC2_METADATA_SERVICE_ENDPOINT names it. Borrowed from the environment. */
 void s3_config_from_env(struct s3_config *c);
 
+/* Wipe the secrets among these variables from the environment: for a program that has opened its
+ * stores and starts no other that needs them. */
+void s3_wipe_env(void);
+
 /* Check c and keep copies. Errors: ERR_BADARG naming the setting; ERR_NOTFOUND, ERR_CORRUPT for
  * the credentials file. */
 MUST_USE status s3_open(struct s3 *s, const struct s3_config *c);

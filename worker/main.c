@@ -464,6 +464,7 @@ static status serve(struct worker *w)
     TRY(choose_encoder(w));
     TRY(open_agent(w));
     TRY(open_crew(w)); /* tells the agent at once when its folder is full */
+    s3_wipe_env();     /* the stores have what they need */
     atomic_store(&w->is_serving, true);
     log_info("worker.ready", "worker=%s model=%s hash=%s device=\"%s\" memory_max_mib=%zu nvenc=%d",
              agent_id(w->agent), w->pipeline.checkpoint.name, w->pipeline.checkpoint.hash,

@@ -41,6 +41,18 @@ TEST_TIMEOUT(remote_photo_by_http, 120)
     httpd_stop(&d);
 }
 
+/* Neither the worker's arguments nor its environment, nor its helpers', show the text. */
+static void expect_no_secret(pid_t worker, const char *text)
+{
+    char command[512];
+
+    snprintf(command, sizeof(command),
+             "for p in %d $(pgrep -P %d); do grep -aq '^AWS_\\|%s' /proc/$p/cmdline && exit 1; "
+             "tr '\\0' '\\n' </proc/$p/environ | grep -q '%s' && exit 2; done; exit 0",
+             (int)worker, (int)worker, text, text);
+    EXPECT_INT(system(command), 0);
+}
+
 /* Photograph, video and manifest in an object store, with signatures that it checks. */
 TEST_TIMEOUT(remote_results_in_s3, 120)
 {
@@ -69,6 +81,7 @@ TEST_TIMEOUT(remote_results_in_s3, 120)
     stack_expect(&o, 0, NULL);
     EXPECT(strstr(o.out, "  done  s3://clips/out/birds/"));
 
+    expect_no_secret(s.workers[0].pid, "sesame");
     snprintf(endpoint, sizeof(endpoint), "--s3-endpoint=http://127.0.0.1:%d", d.port);
     snprintf(store, sizeof(store), "%s", stack_path("got"));
     o = ONESTEP("fetch", job, "-o", store, s.broker_flag, endpoint, "--s3-path-style");

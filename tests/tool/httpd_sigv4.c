@@ -97,33 +97,36 @@ static void add_query(struct text *t, const char *query)
     }
 }
 
-/* The value of the header called name, without blanks around it, into t; is there exactly one? */
+/* The value of the header called name into t, without blanks around it and with one for several
+ * inside; of more such headers the values joined by commas. Is there one? */
 static bool add_header_value(struct text *t, const char *headers, const char *name, size_t name_len)
 {
-    int found = 0;
+    bool is_found = false;
 
     for (const char *line = headers; *line;) {
         size_t len = strcspn(line, "\r\n");
+        bool had_blank = false, has_begun = false;
         const char *next = line + len;
 
         next += strspn(next, "\r\n");
         if (len > name_len && line[name_len] == ':' && strncasecmp(line, name, name_len) == 0) {
-            bool had_blank = false;
-
-            found++;
+            if (is_found)
+                add_text(t, ",");
+            is_found = true;
             for (size_t i = name_len + 1; i < len; i++) {
                 bool is_blank = line[i] == ' ' || line[i] == '\t';
 
-                if (!is_blank && had_blank && t->len && t->data[t->len - 1] != ':')
+                if (!is_blank && had_blank && has_begun)
                     add_text(t, " ");
                 had_blank = is_blank;
+                has_begun = has_begun || !is_blank;
                 if (!is_blank)
                     add(t, line + i, 1);
             }
         }
         line = next;
     }
-    return found == 1;
+    return is_found;
 }
 
 /* The text between after and one of ends in the Authorization header. */
@@ -182,7 +185,7 @@ static const char *add_canonical(struct text *t, const struct httpd_signed *r, c
         add(t, name, len);
         add_text(t, ":");
         if (!add_header_value(t, r->headers, name, len))
-            return "a signed header is missing or there twice";
+            return "a signed header is missing";
         add_text(t, "\n");
         name += len + (name[len] == ';');
     }
