@@ -147,9 +147,9 @@ MUST_USE status config_describe(const struct config_row *row, struct buf *text);
  * user's directories (HOME, XDG_*, TMPDIR). Borrowed from the environment. */
 const char *config_env(const char *name);
 
-/* Wipe a variable whose secret was copied to where it is needed, so that no core dump and nobody who
- * looks at /proc sees it; it is empty then, and so is what config_env returned for it. One that is
- * not set is no error. */
+/* Wipe a variable whose secret was copied to where it is needed, so that no core dump and nobody
+ * who looks at /proc sees it. It is empty then, and so is what config_env returned for it. One that
+ * is not set is no error. */
 void config_env_wipe(const char *name);
 
 /* Wipe the values of all variables, for a process that is to know nothing. */

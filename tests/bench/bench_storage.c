@@ -1,7 +1,7 @@
-/* What does it cost to store clips? CPU per clip of 1 MB with eight in flight, the time of an upload
- * beside that of `curl -T`, and the memory that a large one takes. The server is one of ours that
- * only swallows, so that its speed hides nothing; and Swift, where it is installed
- * (storage.sh starts it). */
+/* What does it cost to store clips? CPU per clip of 1 MB with eight in flight, the time of an
+ * upload beside that of `curl -T`, and the memory that a large one takes. The server is one of ours
+ * that only swallows, so that its speed hides nothing; and Swift, where it is installed (storage.sh
+ * starts it). */
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <pthread.h>

@@ -1,6 +1,6 @@
 /* Requests to be signed. Lines: method, URL, and headers. A request is refused or signed; then its
- * canonical URL is signed to the same, so that signing changes nothing any more, and a presigned URL
- * holds what it should. */
+ * canonical URL is signed to the same, so that signing changes nothing any more, and a presigned
+ * URL holds what it should. */
 #include <stdlib.h>
 #include <string.h>
 
