@@ -47,7 +47,8 @@ static void expect_no_secret(pid_t worker, const char *text)
     char command[512];
 
     snprintf(command, sizeof(command),
-             "for p in %d $(cat /proc/%d/task/*/children); do grep -aq '^AWS_\\|%s' /proc/$p/cmdline && exit 1; "
+             "for p in %d $(cat /proc/%d/task/*/children); do "
+             "grep -aq '^AWS_\\|%s' /proc/$p/cmdline && exit 1; "
              "cat /proc/$p/env[i]* | grep -aq '%s' && exit 2; done; exit 0",
              (int)worker, (int)worker, text, text);
     EXPECT_INT(system(command), 0);
