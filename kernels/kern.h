@@ -19,8 +19,8 @@
 
 #include "common/base/status.h"
 
-/* Type of a tensor's elements. Present tables compute in KERN_F32; 16-bit ones come later. */
-enum kern_dtype { KERN_NONE = 0, KERN_F32 };
+/* Type of elements. Tensors are KERN_F32; weights may have 16 bits. */
+enum kern_dtype { KERN_NONE = 0, KERN_F32, KERN_F16, KERN_BF16 };
 
 /* A dense activation [n][h][w][c]; borrows data. A token matrix is n frames of h*w rows of c. */
 struct tensor {
@@ -40,17 +40,21 @@ struct norm {
 
 /* Convolution layer; the temporal one has kh = 3 taps over frames and kw = 1. */
 struct conv {
-    const float *weight; /* [co][kh][kw][ci] */
-    const float *bias;   /* [co], or NULL */
-    int64_t co, ci;      /* output and input channels */
-    int kh, kw;          /* taps */
+    const void *weight; /* [co][kh][kw][ci] */
+    const float *bias;  /* [co], or NULL */
+    int64_t co, ci;     /* output and input channels */
+    int kh, kw;         /* taps */
+    enum kern_dtype
+        dtype; /* of weight, as the checkpoint has it; KERN_NONE is KERN_F32. Widening 16
+                              bits is exact, so results are those of the same weights as float */
 };
 
 /* Fully connected layer y = W x + b. */
 struct linear {
-    const float *weight; /* [out][in] */
-    const float *bias;   /* [out], or NULL */
-    int64_t out, in;     /* features */
+    const void *weight;    /* [out][in] */
+    const float *bias;     /* [out], or NULL */
+    int64_t out, in;       /* features */
+    enum kern_dtype dtype; /* of weight, as in struct conv */
 };
 
 /* Activation in a linear layer's epilogue. GELU is the exact erf form, quick GELU is
@@ -219,6 +223,13 @@ struct kern_table {
 extern const struct kern_table kern_ref;  /* kernels/ref: the truth, slow */
 extern const struct kern_table kern_cpu;  /* kernels/cpu: fast on any x86-64, plain C elsewhere */
 extern const struct kern_table kern_plan; /* kernels/plan.c: computes nothing, for memory plans */
+
+/* Bytes of one weight: 4, or 2. This function can't fail. */
+size_t kern_weight_bytes(enum kern_dtype dtype);
+
+/* dst[0..count-1] = weights first .. first+count-1 as float, exactly. This function can't fail. */
+void kern_widen(float *dst, const void *weight, enum kern_dtype dtype, int64_t first,
+                int64_t count);
 
 /* The table called name, or NULL. */
 const struct kern_table *kern_find(const char *name);

@@ -106,7 +106,8 @@ static void phase_fold(const void *source, int64_t column, float *dst)
 {
     const struct phase *f = source;
     int64_t ci = f->a->x.c;
-    const float *weight = f->a->layer->weight + column * 9 * ci;
+    const struct conv *layer = f->a->layer;
+    float weight[CPU_AFFINE_FLOATS / 2];
 
     memset(dst, 0, (size_t)(4 * ci) * sizeof(float));
     for (int t = 0; t < 4; t++) {
@@ -115,8 +116,9 @@ static void phase_fold(const void *source, int64_t column, float *dst)
 
         for (int r = row0; r < row0 + rows; r++) {
             for (int s = column0; s < column0 + columns; s++) {
+                kern_widen(weight, layer->weight, layer->dtype, (column * 9 + r * 3 + s) * ci, ci);
                 for (int64_t i = 0; i < ci; i++)
-                    dst[t * ci + i] += weight[(r * 3 + s) * ci + i];
+                    dst[t * ci + i] += weight[i];
             }
         }
     }
@@ -142,7 +144,8 @@ static bool has_phases(const struct kern_conv2d *a)
 {
     return a->up_h == 2 * a->x.h && a->up_w == 2 * a->x.w && a->layer->kh == 3 &&
            a->layer->kw == 3 && a->stride == 1 && a->pad_top == 1 && a->pad_left == 1 &&
-           a->pad_bottom == 1 && a->pad_right == 1 && 4 * a->x.c <= CPU_FOLD_MAX;
+           a->pad_bottom == 1 && a->pad_right == 1 && 4 * a->x.c <= CPU_FOLD_MAX &&
+           2 * a->x.c <= CPU_AFFINE_FLOATS;
 }
 
 static status conv2d_phases(struct kern_ctx *ctx, const struct kern_conv2d *a)
@@ -176,6 +179,7 @@ status cpu_conv2d(struct kern_ctx *ctx, const struct kern_conv2d *a)
     struct cpu_gemm g = { .fill = conv2d_fill,
                           .source = a,
                           .weight = a->layer->weight,
+                          .dtype = a->layer->dtype,
                           .m = cpu_rows(&a->y),
                           .k = a->layer->kh * a->layer->kw * a->layer->ci,
                           .e = { .bias = a->layer->bias,
@@ -238,6 +242,7 @@ status cpu_conv_temporal(struct kern_ctx *ctx, const struct kern_conv_temporal *
     struct cpu_gemm g = { .fill = temporal_fill,
                           .source = &clip,
                           .weight = a->layer->weight,
+                          .dtype = a->layer->dtype,
                           .m = cpu_rows(&a->x),
                           .k = 3 * a->layer->ci,
                           .e = { .bias = a->layer->bias,

@@ -19,6 +19,11 @@ _Static_assert(TASK_ROWS *(CPU_PITCH + TASK_COLUMNS + 16 + CPU_PAIR_PITCH) <= CP
                "a task fits its scratch");
 _Static_assert(TASK_ROWS % 16 == 0, "rows rounded up to AMX tiles fit the sums");
 
+/* Columns of 16-bit weights that are widened at a time, a multiple of every step. */
+#define WIDEN_DEPTH ((int64_t)4096)
+_Static_assert(16 * WIDEN_DEPTH <= CPU_WORKER_FLOATS,
+               "a vector of columns fits a thread's scratch");
+
 /* One pass over A with the panels that are packed. */
 struct pass {
     struct cpu_ctx *ctx;
@@ -34,23 +39,50 @@ struct pass {
     int64_t pitch;          /* floats between rows of sums */
 };
 
+/* Pack weights k0 .. k0+depth-1 of a vector of columns, of which `count` exist. */
+static void pack_floats(const struct pass *p, float *dst, const float *weight, int64_t pitch,
+                        int64_t count, int64_t k0, int64_t depth)
+{
+    if (p->bf16)
+        cpu_bf16_pack((uint32_t *)dst + k0 / 2 * CPU_PAIR_PANEL, weight, pitch, count, depth);
+    else
+        p->ctx->isa->pack(dst + k0 * 2 * p->ctx->isa->lanes, weight, pitch, count, depth);
+}
+
+/* The same for whole columns of 16 bits, which are widened a stretch at a time. */
+static void pack_half_words(const struct pass *p, float *scratch, float *dst, int64_t first,
+                            int64_t count)
+{
+    const struct cpu_gemm *g = p->g;
+    const int64_t columns = cpu_min(count, p->ctx->isa->lanes);
+    int64_t depth;
+
+    for (int64_t k0 = 0; k0 < g->k; k0 += depth) {
+        depth = cpu_min(g->k - k0, WIDEN_DEPTH);
+        for (int64_t j = 0; j < columns; j++)
+            p->ctx->isa->widen(scratch + j * WIDEN_DEPTH,
+                               (const uint16_t *)g->weight + (first + j) * g->k + k0, depth,
+                               g->dtype == KERN_F16);
+        pack_floats(p, dst, scratch, WIDEN_DEPTH, count, k0, depth);
+    }
+}
+
 /* Pack one vector of columns, of which `count` exist. */
 static void pack_half(const struct pass *p, float *scratch, float *dst, int64_t first,
                       int64_t count)
 {
     const struct cpu_gemm *g = p->g;
-    const float *weight = scratch;
 
     if (g->fold) {
         for (int64_t j = 0; j < cpu_min(count, p->ctx->isa->lanes); j++)
             g->fold(g->source, first + j, scratch + j * g->k);
+        pack_floats(p, dst, scratch, g->k, count, 0, g->k);
+    } else if (kern_weight_bytes(g->dtype) == sizeof(float)) {
+        pack_floats(p, dst, (const float *)g->weight + (count > 0 ? first * g->k : 0), g->k, count,
+                    0, g->k);
     } else {
-        weight = g->weight + (count > 0 ? first * g->k : 0);
+        pack_half_words(p, scratch, dst, first, count);
     }
-    if (p->bf16)
-        cpu_bf16_pack((uint32_t *)dst, weight, g->k, count, g->k);
-    else
-        p->ctx->isa->pack(dst, weight, g->k, count, g->k);
 }
 
 static void pack_task(void *arg, int64_t task, int worker)

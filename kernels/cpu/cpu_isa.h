@@ -82,6 +82,9 @@ struct cpu_isa {
      * count. */
     void (*pack)(float *dst, const float *src, int64_t src_pitch, int64_t count, int64_t depth);
 
+    /* As kern_widen, of 16-bit weights. */
+    void (*widen)(float *dst, const uint16_t *src, int64_t n, bool is_half);
+
     /* Apply e to s and write y. */
     void (*finish)(const struct cpu_epilogue *e, const struct cpu_sums *s);
 

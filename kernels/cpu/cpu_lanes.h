@@ -89,6 +89,30 @@ static void lanes_pack(float *dst, const float *src, int64_t src_pitch, int64_t 
     }
 }
 
+/* The exponent of a half is rebased by a multiplication, which also normalises subnormals. */
+static void lanes_widen(float *dst, const uint16_t *src, int64_t n, bool is_half)
+{
+    if (!is_half) {
+        for (int64_t i = 0; i < n; i++) {
+            uint32_t bits = (uint32_t)src[i] << 16;
+
+            memcpy(dst + i, &bits, sizeof(bits));
+        }
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits = (uint32_t)(src[i] & 0x7fff) << 13;
+        float f;
+
+        memcpy(&f, &bits, sizeof(f));
+        f *= 0x1p112f;
+        memcpy(&bits, &f, sizeof(bits));
+        bits |= (src[i] & 0x7c00) == 0x7c00 ? 0x7f800000u : 0u;
+        bits |= (uint32_t)(src[i] & 0x8000) << 16;
+        memcpy(dst + i, &bits, sizeof(bits));
+    }
+}
+
 /* --- what follows the sums --- */
 
 /* See enum kern_act. */
@@ -363,6 +387,7 @@ const struct cpu_isa CPU_ISA = {
     .pack = lanes_pack,
     .finish = lanes_finish,
     .softmax = lanes_softmax,
+    .widen = lanes_widen,
     .scale = lanes_scale,
     .column_sums = lanes_column_sums,
     .column_squares = lanes_column_squares,

@@ -87,8 +87,9 @@ struct cpu_block {
 struct cpu_gemm {
     /* Write block `at` of A, row r to block + r * CPU_PITCH. */
     void (*fill)(const void *source, const struct cpu_block *at, float *block);
-    const void *source;  /* first argument of fill and fold */
-    const float *weight; /* [n][k]; with gate [2 n][k]; unused with fold */
+    const void *source;    /* first argument of fill and fold */
+    const void *weight;    /* [n][k]; with gate [2 n][k]; unused with fold */
+    enum kern_dtype dtype; /* of weight */
     /* NULL, or: write the k weights of one column of y to dst. k is at most CPU_FOLD_MAX then. */
     void (*fold)(const void *source, int64_t column, float *dst);
     int64_t m, k;          /* shape of A */

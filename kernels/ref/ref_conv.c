@@ -2,13 +2,13 @@
 
 #include "kernels/ref/ref_priv.h"
 
-/* sums[o] += W[o][tap] . x for one tap; weight points at the tap of output channel 0. */
-static void tap_add(double *sums, const struct conv *l, const float *weight, const float *x)
+/* sums[o] += W[o][tap] . x for one tap. */
+static void tap_add(double *sums, const struct conv *l, int64_t tap, const float *x)
 {
-    int64_t apart = (int64_t)l->kh * l->kw * l->ci;
+    int64_t taps = (int64_t)l->kh * l->kw;
 
     for (int64_t o = 0; o < l->co; o++)
-        sums[o] += ref_dot(x, weight + o * apart, l->ci);
+        sums[o] += ref_dot_weight(x, l->weight, l->dtype, (o * taps + tap) * l->ci, l->ci);
 }
 
 /* What both convolutions do with the sums of one output pixel. */
@@ -63,7 +63,7 @@ static void conv2d_sums(const struct kern_conv2d *a, double *sums, int64_t n, in
                                            ow * a->stride - a->pad_left + s);
 
             if (x)
-                tap_add(sums, l, l->weight + (r * l->kw + s) * l->ci, x);
+                tap_add(sums, l, r * l->kw + s, x);
         }
     }
 }
@@ -121,7 +121,7 @@ status ref_conv_temporal(struct kern_ctx *ctx, const struct kern_conv_temporal *
                 int64_t source = f + t - 1;
 
                 if (source >= 0 && source < frames)
-                    tap_add(sums, l, l->weight + t * l->ci, x + (source * pixels + p) * l->ci);
+                    tap_add(sums, l, t, x + (source * pixels + p) * l->ci);
             }
             pixel_finish(&e, sums, f * pixels + p);
         }

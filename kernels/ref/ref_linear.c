@@ -31,7 +31,7 @@ double ref_act(enum kern_act act, double x)
 /* Output feature o of the row x, before any activation. */
 static double feature(const struct linear *l, const float *x, int64_t o)
 {
-    return ref_dot(x, l->weight + o * l->in, l->in) + (l->bias ? l->bias[o] : 0);
+    return ref_dot_weight(x, l->weight, l->dtype, o * l->in, l->in) + (l->bias ? l->bias[o] : 0);
 }
 
 status ref_linear(struct kern_ctx *ctx, const struct kern_linear *a)

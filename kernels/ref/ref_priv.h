@@ -31,6 +31,24 @@ static inline double ref_dot(const float *a, const float *b, int64_t n)
     return s[0];
 }
 
+/* x . weights first .. first+n-1. This function can't fail. */
+static inline double ref_dot_weight(const float *x, const void *weight, enum kern_dtype dtype,
+                                    int64_t first, int64_t n)
+{
+    double sum = 0;
+    float wide[64];
+
+    if (kern_weight_bytes(dtype) == sizeof(float))
+        return ref_dot(x, (const float *)weight + first, n);
+    for (int64_t i = 0; i < n; i += 64) {
+        int64_t count = n - i < 64 ? n - i : 64;
+
+        kern_widen(wide, weight, dtype, first + i, count);
+        sum += ref_dot(x + i, wide, count);
+    }
+    return sum;
+}
+
 /* act(x), see enum kern_act. This function can't fail. */
 double ref_act(enum kern_act act, double x);
 

@@ -124,6 +124,24 @@ float *check_input(struct check *c, int64_t n)
     return take_normal(c, n, false);
 }
 
+void *check_weights(struct check *c, int64_t n, enum kern_dtype *dtype)
+{
+    float *values = take_normal(c, n, false);
+    struct check_array *a = &c->arrays[c->count - 1];
+    uint16_t *words = (uint16_t *)values;
+
+    *dtype =
+        c->is_bf16 && check_coin() ? KERN_BF16 : (enum kern_dtype)(KERN_F32 + test_random() % 3);
+    if (c->is_bf16 && *dtype == KERN_F16)
+        *dtype = KERN_F32; /* not numbers that bf16 has */
+    for (int64_t i = 0; i < n && *dtype == KERN_BF16; i++)
+        words[i] = (uint16_t)((test_random() & 0x80ff) | 0x3f00); /* 0.5 .. 2, both signs */
+    for (int64_t i = 0; i < n && *dtype == KERN_F16; i++)
+        words[i] = (uint16_t)((test_random() & 0x87ff) | 0x3800); /* the same */
+    memcpy(a->start, values, (size_t)n * sizeof(float));
+    return values;
+}
+
 float *check_in_out(struct check *c, int64_t n)
 {
     return take_normal(c, n, true);

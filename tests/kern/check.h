@@ -71,6 +71,10 @@ const char *check_isa_name(int isa);
 /* n standard normal numbers between guard bands that no kernel may write. */
 float *check_input(struct check *c, int64_t n);
 
+/* Weights of a random type, float or 16 bits, which *dtype says; those of 16 bits are numbers of
+ * their type near size 1. n elements. */
+void *check_weights(struct check *c, int64_t n, enum kern_dtype *dtype);
+
 /* n elements of poison (NaN) that the kernel under test is to fill. */
 float *check_output(struct check *c, int64_t n);
 

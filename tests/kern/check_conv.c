@@ -62,7 +62,7 @@ static void conv2d_case(const struct check_rig *rig, const struct size2d *s, boo
                              .up_w = s->up_w };
 
     a.x = check_tensor(check_input(&c, s->n * s->h * s->w * s->ci), s->n, s->h, s->w, s->ci);
-    layer.weight = check_input(&c, s->co * taps * s->ci);
+    layer.weight = check_weights(&c, s->co * taps * s->ci, &layer.dtype);
     a.y = check_tensor(NULL, s->n, out_size(h, before, after, s->kernel, s->stride),
                        out_size(w, before, after, s->kernel, s->stride), s->co);
     a.residual = a.y;
@@ -70,8 +70,8 @@ static void conv2d_case(const struct check_rig *rig, const struct size2d *s, boo
     random_epilogue(&c, &a, &layer, elements);
     c.args = &a;
     c.tol = check_sum_tolerance(taps * s->ci, fabs(a.scale) + 0.1);
-    if (c.is_bf16 && s->up_h) /* sums of weights have more digits */
-        c.tol = check_bf16_tolerance(taps * s->ci, fabs(a.scale) + 0.1);
+    if (c.is_bf16 && s->up_h) /* sums of weights have more digits, and are of size 2 */
+        c.tol = check_bf16_tolerance(taps * s->ci, 2 * (fabs(a.scale) + 0.1));
     snprintf(c.shape, sizeof(c.shape), "n %d h %d w %d ci %d co %d kernel %d stride %d up %dx%d",
              (int)s->n, (int)s->h, (int)s->w, (int)s->ci, (int)s->co, s->kernel, s->stride,
              (int)s->up_h, (int)s->up_w);
@@ -193,7 +193,7 @@ static void temporal_case(const struct check_rig *rig, int64_t f, int64_t h, int
     struct norm norm;
 
     a.x = check_tensor(check_input(&c, f * h * w * ci), f, h, w, ci);
-    layer.weight = check_input(&c, layer.co * 3 * ci);
+    layer.weight = check_weights(&c, layer.co * 3 * ci, &layer.dtype);
     if (check_coin()) {
         random_norm(&c, &norm, ci);
         a.norm = &norm;
@@ -205,8 +205,8 @@ static void temporal_case(const struct check_rig *rig, int64_t f, int64_t h, int
     a.scale = e.scale;
     c.args = &a;
     c.tol = check_sum_tolerance(3 * ci, fabs(a.scale) + 0.1);
-    if (c.is_bf16 && a.norm)
-        c.tol = check_bf16_tolerance(3 * ci, fabs(a.scale) + 0.1);
+    if (c.is_bf16 && a.norm) /* gamma x + beta is of size 2 */
+        c.tol = check_bf16_tolerance(3 * ci, 2 * (fabs(a.scale) + 0.1));
     snprintf(c.shape, sizeof(c.shape), "frames %d h %d w %d ci %d co %d%s", (int)f, (int)h, (int)w,
              (int)ci, (int)layer.co, a.norm ? " norm" : "");
     check_case(&c, rig);

@@ -26,7 +26,7 @@ static void linear_case(const struct check_rig *rig, int64_t n, int64_t w, struc
     int64_t y_n = n * w * layer.out;
 
     a.x = check_tensor(check_input(&c, n * w * layer.in), n, 1, w, layer.in);
-    layer.weight = check_input(&c, layer.out * layer.in);
+    layer.weight = check_weights(&c, layer.out * layer.in, &layer.dtype);
     layer.bias = check_coin() ? check_input(&c, layer.out) : NULL;
     if (check_coin()) {
         a.y = a.residual = check_tensor(check_in_out(&c, y_n), n, 1, w, layer.out);
@@ -97,7 +97,7 @@ static void geglu_case(const struct check_rig *rig)
 
     layer.out *= 2;
     a.x = check_tensor(check_input(&c, rows * layer.in), 1, rows, 1, layer.in);
-    layer.weight = check_input(&c, layer.out * layer.in);
+    layer.weight = check_weights(&c, layer.out * layer.in, &layer.dtype);
     layer.bias = check_coin() ? check_input(&c, layer.out) : NULL;
     a.y = check_tensor(check_output(&c, rows * layer.out / 2), 1, rows, 1, layer.out / 2);
     c.args = &a;

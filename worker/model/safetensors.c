@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/base/check.h"
+#include "kernels/kern.h"
 #include "common/base/limits.h"
 
 #define LENGTH_BYTES 8
@@ -275,31 +276,6 @@ const char *safetensors_meta_find(const struct safetensors *s, const char *key)
     return NULL;
 }
 
-/* Exact for every half, subnormals, infinities and NaN included: the exponent is rebased by a
- * multiplication, which also normalises subnormals. */
-static float float_of_half(uint16_t h)
-{
-    uint32_t bits = (uint32_t)(h & 0x7fff) << 13;
-    float f;
-
-    memcpy(&f, &bits, sizeof(f));
-    f *= 0x1p112f;
-    memcpy(&bits, &f, sizeof(bits));
-    bits |= (h & 0x7c00) == 0x7c00 ? 0x7f800000u : 0u;
-    bits |= (uint32_t)(h & 0x8000) << 16;
-    memcpy(&f, &bits, sizeof(f));
-    return f;
-}
-
-static float float_of_bfloat(uint16_t b)
-{
-    uint32_t bits = (uint32_t)b << 16;
-    float f;
-
-    memcpy(&f, &bits, sizeof(f));
-    return f;
-}
-
 /* Sixteen bits at a time through an aligned buffer, which lets the compiler use vectors: a
  * checkpoint has billions of these. */
 static void read_sixteen(const uint8_t *src, int64_t count, bool is_half, float *dst)
@@ -311,13 +287,7 @@ static void read_sixteen(const uint8_t *src, int64_t count, bool is_half, float 
         int64_t here = count - done < CHUNK ? count - done : CHUNK;
 
         memcpy(chunk, src + 2 * done, (size_t)here * 2);
-        if (is_half) {
-            for (int64_t i = 0; i < here; i++)
-                dst[done + i] = float_of_half(chunk[i]);
-        } else {
-            for (int64_t i = 0; i < here; i++)
-                dst[done + i] = float_of_bfloat(chunk[i]);
-        }
+        kern_widen(dst + done, chunk, is_half ? KERN_F16 : KERN_BF16, 0, here);
     }
 }
 

@@ -53,7 +53,7 @@ static status open_file(struct weights *w, const char *path)
     file->is_bound = calloc(file->content.count + 1, sizeof(*file->is_bound));
     if (!file->is_bound)
         TRY(FAIL(ERR_NOMEM, "no memory for the tensors of %s", path));
-    if (w->loader)
+    if (w->loader && !w->loader->is_blank)
         weights_hash(w->loader, file->content.map.data, file->content.map.bytes);
     return OK;
 out:
@@ -120,8 +120,6 @@ status weights_open(struct weights *w, struct weights_loader *loader, const char
     char name[256], path[FILE_PATH_BYTES];
 
     *w = (struct weights){ .loader = loader, .dir = dir };
-    if (loader && loader->is_blank)
-        return OK;
     w->files = calloc(WEIGHTS_FILES_MAX, sizeof(*w->files));
     if (!w->files)
         TRY(FAIL(ERR_NOMEM, "no memory for the weights of %s", dir));
@@ -133,6 +131,8 @@ status weights_open(struct weights *w, struct weights_loader *loader, const char
         TRY(variants[i].is_index ? open_shards(w, dir, path) : open_file(w, path));
         return OK;
     }
+    if (loader && loader->is_blank)
+        return OK;
     TRY(FAIL(ERR_NOTFOUND,
              "%s: no %s.safetensors and no %s.fp16.safetensors in it; the weights of a checkpoint "
              "lie beside its config.json",
@@ -238,9 +238,9 @@ static bool is_real(enum safetensors_dtype dtype)
     return dtype == SAFETENSORS_F32 || dtype == SAFETENSORS_F16 || dtype == SAFETENSORS_BF16;
 }
 
-/* A blank loader gets tensors without data. */
-static status ask(struct weights *w, const struct safetensors_tensor **t, const char *name,
-                  int rank, const int64_t *shape)
+/* What a blank loader without files gets: a tensor that has a shape, and no type or data. */
+static const struct safetensors_tensor *blank_tensor(struct weights *w, const char *name, int rank,
+                                                     const int64_t *shape)
 {
     struct safetensors_tensor *blank = &w->blank;
 
@@ -249,27 +249,20 @@ static status ask(struct weights *w, const struct safetensors_tensor **t, const 
         blank->shape[i] = shape[i];
         blank->count *= shape[i];
     }
-    *t = blank;
-    if (!w->loader->asked)
-        return OK;
-    return w->loader->asked(w->loader->asked_self, w->dir, name, rank, shape);
+    return blank;
 }
 
-static status read_values(const struct safetensors_tensor *t, int64_t first, int64_t count,
-                          float *dst)
+static status read_values(const struct weights *w, const struct safetensors_tensor *t, float *dst)
 {
-    return t->data ? safetensors_read_f32(t, first, count, dst) : OK;
+    return w->loader->is_blank ? OK : safetensors_read_f32(t, 0, t->count, dst);
 }
 
 /* Find and check a tensor, and note that it is used. */
-static status bind(struct weights *w, const struct safetensors_tensor **t, const char *name,
+static status find(struct weights *w, const struct safetensors_tensor **t, const char *name,
                    int rank, const int64_t *shape)
 {
     char found[128], wanted[128];
 
-    if (w->loader->is_blank)
-        return ask(w, t, name, rank, shape);
-    CHECK(w->file_count > 0);
     safetensors_shape_text(shape, rank, wanted, sizeof(wanted));
     for (int f = 0; f < w->file_count; f++) {
         struct weights_file *file = &w->files[f];
@@ -292,6 +285,37 @@ static status bind(struct weights *w, const struct safetensors_tensor **t, const
                 w->files[0].path, name, wanted);
 }
 
+static status bind(struct weights *w, const struct safetensors_tensor **t, const char *name,
+                   int rank, const int64_t *shape)
+{
+    status st = OK;
+    const struct weights_loader *l = w->loader;
+
+    CHECK(w->file_count > 0 || l->is_blank);
+    if (l->asked)
+        TRY(l->asked(l->asked_self, w->dir, name, rank, shape));
+    if (w->file_count > 0)
+        TRY(find(w, t, name, rank, shape));
+    else
+        *t = blank_tensor(w, name, rank, shape);
+out:
+    return st;
+}
+
+/* How the weights of a layer are kept: as the file has them. */
+static enum kern_dtype dtype_of(const struct safetensors_tensor *t)
+{
+    if (t->dtype == SAFETENSORS_F16)
+        return KERN_F16;
+    return t->dtype == SAFETENSORS_BF16 ? KERN_BF16 : KERN_F32;
+}
+
+/* Room for the weights of a layer. */
+static status take_weights(struct weights *w, int64_t count, enum kern_dtype dtype, void **values)
+{
+    return arena_take(w->loader->values, (size_t)count * kern_weight_bytes(dtype), values);
+}
+
 static status take_floats(struct weights *w, int64_t count, float **values)
 {
     void *p = NULL;
@@ -310,7 +334,7 @@ status weights_vector(struct weights *w, const float **dst, const char *name, in
 
     TRY(bind(w, &t, name, rank, shape));
     TRY(take_floats(w, t->count, &values));
-    TRY(read_values(t, 0, t->count, values));
+    TRY(read_values(w, t, values));
     *dst = values;
 out:
     return st;
@@ -324,7 +348,7 @@ status weights_scalar(struct weights *w, float *dst, const char *name)
 
     *dst = 0;
     TRY(bind(w, &t, name, 1, &one));
-    TRY(read_values(t, 0, 1, dst));
+    TRY(read_values(w, t, dst));
 out:
     return st;
 }
@@ -342,26 +366,46 @@ out:
     return st;
 }
 
-/* The tensors of layers names[0..count-1] below prefix, one after the other, into dst. */
-static status stack(struct weights *w, const float **dst, const char *prefix,
-                    const char *const *names, const struct weights_linear_spec *spec)
+/* t[0..2] = the tensors called part of the layers names[0..2] below prefix. */
+static status bind_three(struct weights *w, struct safetensors_tensor t[3], const char *prefix,
+                         const char *const *names, const char *part,
+                         const struct weights_linear_spec *spec)
 {
-    status st;
-    const struct safetensors_tensor *t;
+    status st = OK;
+    const struct safetensors_tensor *one;
+    const bool is_bias = strcmp(part, "bias") == 0;
     const int64_t shape[2] = { spec->out, spec->in };
-    bool is_bias = spec->in == 0;
-    int64_t size = is_bias ? spec->out : spec->out * spec->in;
     char layer[WEIGHTS_NAME_BYTES], name[WEIGHTS_NAME_BYTES];
-    float *values;
 
-    TRY(take_floats(w, 3 * size, &values));
     for (int i = 0; i < 3; i++) {
         weights_name(layer, prefix, names[i]);
-        weights_name(name, layer, is_bias ? "bias" : "weight");
-        TRY(bind(w, &t, name, is_bias ? 1 : 2, shape));
-        TRY(read_values(t, 0, size, values + i * size));
+        TRY(bind(w, &one, weights_name(name, layer, part), is_bias ? 1 : 2, shape));
+        t[i] = *one;
     }
-    *dst = values;
+out:
+    return st;
+}
+
+/* The three weights, one below the other; of 16 bits only if all are of the same. */
+static status stack_weights(struct weights *w, struct linear *linear,
+                            const struct safetensors_tensor t[3])
+{
+    status st;
+    const size_t count = (size_t)t[0].count;
+    bool is_same = t[1].dtype == t[0].dtype && t[2].dtype == t[0].dtype;
+    void *values;
+    char *at;
+
+    linear->dtype = is_same ? dtype_of(&t[0]) : KERN_F32;
+    TRY(take_weights(w, 3 * t[0].count, linear->dtype, &values));
+    linear->weight = at = values;
+    for (int i = 0; i < 3 && !w->loader->is_blank; i++) {
+        if (linear->dtype == KERN_F32)
+            TRY(safetensors_read_f32(&t[i], 0, t[i].count, (float *)at));
+        else
+            memcpy(at, t[i].data, t[i].bytes);
+        at += count * kern_weight_bytes(linear->dtype);
+    }
 out:
     return st;
 }
@@ -370,12 +414,19 @@ status weights_qkv(struct weights *w, struct linear *linear, const char *prefix,
                    const char *const names[3], const struct weights_linear_spec *spec)
 {
     status st;
-    const struct weights_linear_spec bias = { .out = spec->out, .in = 0 };
+    struct safetensors_tensor t[3];
+    float *bias;
 
     *linear = (struct linear){ .out = 3 * spec->out, .in = spec->in };
-    TRY(stack(w, &linear->weight, prefix, names, spec));
-    if (spec->has_bias)
-        TRY(stack(w, &linear->bias, prefix, names, &bias));
+    TRY(bind_three(w, t, prefix, names, "weight", spec));
+    TRY(stack_weights(w, linear, t));
+    if (spec->has_bias) {
+        TRY(bind_three(w, t, prefix, names, "bias", spec));
+        TRY(take_floats(w, 3 * spec->out, &bias));
+        for (int i = 0; i < 3; i++)
+            TRY(read_values(w, &t[i], bias + i * spec->out));
+        linear->bias = bias;
+    }
 out:
     return st;
 }
@@ -399,48 +450,53 @@ status weights_linear(struct weights *w, struct linear *linear, const char *pref
                       const struct weights_linear_spec *spec)
 {
     status st;
+    const struct safetensors_tensor *t;
     const int64_t shape[2] = { spec->out, spec->in };
     char name[WEIGHTS_NAME_BYTES];
+    void *values;
 
     if (!linear)
         return check_unused(w, prefix, spec);
     *linear = (struct linear){ .out = spec->out, .in = spec->in };
-    TRY(weights_vector(w, &linear->weight, weights_name(name, prefix, "weight"), 2, shape));
+    TRY(bind(w, &t, weights_name(name, prefix, "weight"), 2, shape));
+    linear->dtype = dtype_of(t);
+    TRY(take_weights(w, t->count, linear->dtype, &values));
+    linear->weight = values;
+    if (!w->loader->is_blank)
+        memcpy(values, t->data, t->bytes);
     if (spec->has_bias)
         TRY(weights_vector(w, &linear->bias, weights_name(name, prefix, "bias"), 1, shape));
 out:
     return st;
 }
 
-/* [ci][taps] -> [taps][ci], for one output channel. */
-static void taps_first(float *dst, const float *src, int64_t ci, int64_t taps)
+/* [ci][taps] -> [taps][ci], for one output channel. src has any alignment. */
+static void taps_first16(uint16_t *dst, const uint8_t *src, int64_t ci, int64_t taps)
 {
     for (int64_t i = 0; i < ci; i++) {
         for (int64_t t = 0; t < taps; t++)
-            dst[t * ci + i] = src[i * taps + t];
+            memcpy(dst + t * ci + i, src + (i * taps + t) * 2, 2);
     }
 }
 
-static status read_conv(const struct safetensors_tensor *t, float *values, int64_t taps)
+static void taps_first32(uint32_t *dst, const uint8_t *src, int64_t ci, int64_t taps)
 {
-    status st = OK;
-    int64_t co = t->shape[0], ci = t->shape[1], row = ci * taps;
-    float *scratch;
-
-    if (!t->data)
-        return OK;
-    if (taps == 1)
-        return safetensors_read_f32(t, 0, t->count, values);
-    scratch = malloc((size_t)row * sizeof(float) + 1);
-    if (!scratch)
-        TRY(FAIL(ERR_NOMEM, "no memory to convert tensor \"%s\"", t->name));
-    for (int64_t o = 0; o < co; o++) {
-        TRY(safetensors_read_f32(t, o * row, row, scratch));
-        taps_first(values + o * row, scratch, ci, taps);
+    for (int64_t i = 0; i < ci; i++) {
+        for (int64_t t = 0; t < taps; t++)
+            memcpy(dst + t * ci + i, src + (i * taps + t) * 4, 4);
     }
-out:
-    free(scratch);
-    return st;
+}
+
+static void copy_conv(void *dst, const struct safetensors_tensor *t, int64_t taps)
+{
+    const int64_t ci = t->shape[1], row = ci * taps;
+
+    for (int64_t o = 0; o < t->shape[0]; o++) {
+        if (kern_weight_bytes(dtype_of(t)) == 2)
+            taps_first16((uint16_t *)dst + o * row, t->data + o * row * 2, ci, taps);
+        else
+            taps_first32((uint32_t *)dst + o * row, t->data + o * row * 4, ci, taps);
+    }
 }
 
 status weights_conv(struct weights *w, struct conv *conv, const char *prefix,
@@ -451,13 +507,15 @@ status weights_conv(struct weights *w, struct conv *conv, const char *prefix,
     int kw = spec->is_temporal ? 1 : spec->k;
     const int64_t shape[5] = { spec->co, spec->ci, spec->k, kw, 1 };
     char name[WEIGHTS_NAME_BYTES];
-    float *values;
+    void *values;
 
     *conv = (struct conv){ .co = spec->co, .ci = spec->ci, .kh = spec->k, .kw = kw };
     TRY(bind(w, &t, weights_name(name, prefix, "weight"), spec->is_temporal ? 5 : 4, shape));
-    TRY(take_floats(w, t->count, &values));
-    TRY(read_conv(t, values, (int64_t)spec->k * kw));
+    conv->dtype = dtype_of(t);
+    TRY(take_weights(w, t->count, conv->dtype, &values));
     conv->weight = values;
+    if (!w->loader->is_blank)
+        copy_conv(values, t, (int64_t)spec->k * kw);
     if (!spec->no_bias)
         TRY(weights_vector(w, &conv->bias, weights_name(name, prefix, "bias"), 1, &spec->co));
 out:

@@ -1,7 +1,7 @@
 /* weights.h - one part of a checkpoint: a folder of safetensors, bound tensor by tensor.
  *
- * A model asks for each tensor by name and shape and gets it as float in the layout that the
- * kernels want; weights_finish then refuses a file with tensors that nobody asked for. So a
+ * A model asks for each tensor by name and shape and gets it in the layout that the kernels want:
+ * weights of layers with the file's 32 or 16 bits, all else as float; weights_finish then refuses a file with tensors that nobody asked for. So a
  * wrong, missing, surplus or truncated tensor is one error that names file, tensor, shape found
  * and shape wanted.
  *
@@ -37,7 +37,8 @@ struct weights_loader {
     struct arena *layers; /* arrays of layer structs */
     uint64_t hash[2];     /* running content hash of everything that was read */
 
-    bool is_blank;        /* open no weights file, leave the model's values undefined */
+    bool is_blank; /* read no weights, leave the model's values undefined; without weights files
+                             they count as float */
     weights_asked *asked; /* blank: hears what would be read, from the part in dir; or NULL */
     void *asked_self;     /* asked's first argument */
 };
