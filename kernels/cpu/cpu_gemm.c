@@ -39,31 +39,37 @@ struct pass {
     int64_t pitch;          /* floats between rows of sums */
 };
 
-/* Pack weights k0 .. k0+depth-1 of a vector of columns, of which `count` exist. */
-static void pack_floats(const struct pass *p, float *dst, const float *weight, int64_t pitch,
-                        int64_t count, int64_t k0, int64_t depth)
+/* Weights k0 .. k0+depth-1 of a vector of columns, of which `count` exist. */
+struct stretch {
+    const float *weight; /* weight k0 of the first column */
+    int64_t pitch;       /* floats between columns */
+    int64_t count, k0, depth;
+};
+
+static void pack_floats(const struct pass *p, float *dst, const struct stretch *s)
 {
     if (p->bf16)
-        cpu_bf16_pack((uint32_t *)dst + k0 / 2 * CPU_PAIR_PANEL, weight, pitch, count, depth);
+        cpu_bf16_pack((uint32_t *)dst + s->k0 / 2 * CPU_PAIR_PANEL, s->weight, s->pitch, s->count,
+                      s->depth);
     else
-        p->ctx->isa->pack(dst + k0 * 2 * p->ctx->isa->lanes, weight, pitch, count, depth);
+        p->ctx->isa->pack(dst + s->k0 * 2 * p->ctx->isa->lanes, s->weight, s->pitch, s->count,
+                          s->depth);
 }
 
-/* The same for whole columns of 16 bits, which are widened a stretch at a time. */
+/* Whole columns of 16 bits, which are widened a stretch at a time. */
 static void pack_half_words(const struct pass *p, float *scratch, float *dst, int64_t first,
                             int64_t count)
 {
     const struct cpu_gemm *g = p->g;
-    const int64_t columns = cpu_min(count, p->ctx->isa->lanes);
-    int64_t depth;
+    struct stretch s = { .weight = scratch, .pitch = WIDEN_DEPTH, .count = count };
 
-    for (int64_t k0 = 0; k0 < g->k; k0 += depth) {
-        depth = cpu_min(g->k - k0, WIDEN_DEPTH);
-        for (int64_t j = 0; j < columns; j++)
+    for (s.k0 = 0; s.k0 < g->k; s.k0 += s.depth) {
+        s.depth = cpu_min(g->k - s.k0, WIDEN_DEPTH);
+        for (int64_t j = 0; j < cpu_min(count, p->ctx->isa->lanes); j++)
             p->ctx->isa->widen(scratch + j * WIDEN_DEPTH,
-                               (const uint16_t *)g->weight + (first + j) * g->k + k0, depth,
+                               (const uint16_t *)g->weight + (first + j) * g->k + s.k0, s.depth,
                                g->dtype == KERN_F16);
-        pack_floats(p, dst, scratch, WIDEN_DEPTH, count, k0, depth);
+        pack_floats(p, dst, &s);
     }
 }
 
@@ -72,14 +78,15 @@ static void pack_half(const struct pass *p, float *scratch, float *dst, int64_t 
                       int64_t count)
 {
     const struct cpu_gemm *g = p->g;
+    struct stretch s = { .weight = scratch, .pitch = g->k, .count = count, .depth = g->k };
 
     if (g->fold) {
         for (int64_t j = 0; j < cpu_min(count, p->ctx->isa->lanes); j++)
             g->fold(g->source, first + j, scratch + j * g->k);
-        pack_floats(p, dst, scratch, g->k, count, 0, g->k);
+        pack_floats(p, dst, &s);
     } else if (kern_weight_bytes(g->dtype) == sizeof(float)) {
-        pack_floats(p, dst, (const float *)g->weight + (count > 0 ? first * g->k : 0), g->k, count,
-                    0, g->k);
+        s.weight = (const float *)g->weight + (count > 0 ? first * g->k : 0);
+        pack_floats(p, dst, &s);
     } else {
         pack_half_words(p, scratch, dst, first, count);
     }

@@ -1,9 +1,9 @@
 /* weights.h - one part of a checkpoint: a folder of safetensors, bound tensor by tensor.
  *
  * A model asks for each tensor by name and shape and gets it in the layout that the kernels want:
- * weights of layers with the file's 32 or 16 bits, all else as float; weights_finish then refuses a file with tensors that nobody asked for. So a
- * wrong, missing, surplus or truncated tensor is one error that names file, tensor, shape found
- * and shape wanted.
+ * weights of layers with the file's 32 or 16 bits, all else as float. weights_finish then refuses a
+ * file with tensors that nobody asked for. So a wrong, missing, surplus or truncated tensor is one
+ * error that names file, tensor, shape found and shape wanted.
  *
  *   struct weights w = { 0 };
  *   TRY(weights_open(&w, loader, "model/unet", "diffusion_pytorch_model"));
