@@ -240,18 +240,25 @@ static status settle(struct dev *dev, struct tensor *t, size_t mark)
 {
     status st = OK;
     const size_t frame_bytes = (size_t)(t->h * t->w * t->c) * sizeof(float);
-    struct tensor moved = { 0 };
+    const size_t used = arena_mark(&dev->act);
+    struct tensor moved = *t;
+    void *block;
 
     if ((size_t)((char *)t->data - dev->act.base) - mark < frame_bytes)
         return OK;
+    /* All memory from mark on as one block, so that source and destination are both ours to touch;
+     * then what is needed of it. */
     arena_release(&dev->act, mark);
-    TRY(op_new(dev, &moved, t->n, t->h, t->w, t->c));
+    TRY(arena_take(&dev->act, used - mark, &block));
+    moved.data = block;
     for (int64_t i = 0; i < t->n; i++) {
         struct tensor to = slice_frames(&moved, i, 1), from = slice_frames(t, i, 1);
 
         TRY(op_copy(dev, &to, &from));
     }
-    *t = moved;
+    arena_release(&dev->act, mark);
+    TRY(op_new(dev, t, t->n, t->h, t->w, t->c));
+    CHECK(t->data == block);
 out:
     return st;
 }
