@@ -29,6 +29,8 @@
 #define SWEEPS_PER_GAP 3
 #define SWEEP_LIMIT 200
 
+#define STATS_MS 5000 /* how often the store's jobs are counted for metrics */
+
 #define REAL_BITS 53 /* of a double's mantissa */
 
 /* May somebody with this role say what belongs to this side? */
@@ -127,6 +129,11 @@ void broker_answer(struct broker *b, enum broker_side side, const struct bus_pee
     broker_answer_error(side, to, m->seq, ERR_CORRUPT, status_message(), out);
 }
 
+void broker_count(struct broker *b, enum meter row, size_t value)
+{
+    metrics_add(b->config.metrics, row, value, 1);
+}
+
 struct store_retry broker_retry(const struct broker *b)
 {
     return (struct store_retry){
@@ -168,7 +175,9 @@ void broker_on_frame(struct broker *b, int64_t now_ms, const struct broker_frame
                   "the key of this program is a %s's, who may not say %s: use another "
                   "key, or let the broker's curve_allow have it as another role",
                   keys_role_name(frame->role), msg_type_name(m->type));
+    broker_count(b, METER_MESSAGES, m->type);
     if (st != OK) {
+        broker_count(b, METER_REFUSED, 0);
         refuse(frame->side, frame->from, m, st, out);
         return;
     }
@@ -193,6 +202,7 @@ static void on_sweep(struct broker *b, int64_t now_ms, const struct store_reply 
     if (reply->code == OK) {
         if (reply->expired > 0)
             log_warn("lease.expired", "count=%" PRId64, reply->expired);
+        metrics_add(b->config.metrics, METER_EXPIRED, 0, (double)reply->expired);
         dispatch_wake(b, NULL, reply->promoted + reply->expired);
         if (reply->next_due_ms >= 0 && reply->next_due_ms < wait_ms)
             wait_ms = reply->next_due_ms;
@@ -206,8 +216,10 @@ static void on_sweep(struct broker *b, int64_t now_ms, const struct store_reply 
 }
 
 /* The answer to something the broker did of its own accord. */
-static void on_own(const struct store_reply *reply)
+static void on_own(struct broker *b, const struct store_reply *reply)
 {
+    for (int i = 0; reply->op == STORE_STATS && reply->code == OK && i < JOB_STATE_COUNT; i++)
+        metrics_set(b->config.metrics, METER_JOBS, (size_t)i, (double)reply->job_counts[i]);
     if (reply->code != OK)
         log_warn("store.call", "op=%d code=%s reason=\"%s\"", (int)reply->op,
                  status_name(reply->code), reply->sentence);
@@ -224,7 +236,7 @@ void broker_on_store_reply(struct broker *b, int64_t now_ms, const struct store_
     } else if (reply->op == STORE_CLAIM) {
         dispatch_on_claim(b, now_ms, reply, out);
     } else if (reply->tag == TAG_NONE) {
-        on_own(reply);
+        on_own(b, reply);
     } else {
         r = request_of_tag(b, reply->tag, &index);
         CHECK(reply_handlers[r->type]);
@@ -257,6 +269,14 @@ static void begin_sweep(struct broker *b, struct outbox *out)
     b->is_sweeping = true;
 }
 
+static void ask_stats(struct broker *b, int64_t now_ms, struct outbox *out)
+{
+    if (!b->config.metrics || now_ms < b->next_stats_ms)
+        return;
+    outbox_call(out, &(struct store_call){ .op = STORE_STATS, .tag = TAG_NONE });
+    b->next_stats_ms = now_ms + STATS_MS;
+}
+
 int64_t broker_tick(struct broker *b, int64_t now_ms, struct outbox *out)
 {
     int64_t next_ms;
@@ -272,6 +292,7 @@ int64_t broker_tick(struct broker *b, int64_t now_ms, struct outbox *out)
         dispatch_wake(b, NULL, POLL_WORKERS);
         b->next_poll_ms = now_ms + POLL_MS;
     }
+    ask_stats(b, now_ms, out);
     dispatch_claims(b, now_ms, out);
     next_ms = b->next_poll_ms;
     if (!b->is_sweeping && b->next_sweep_ms < next_ms)
@@ -282,6 +303,11 @@ int64_t broker_tick(struct broker *b, int64_t now_ms, struct outbox *out)
 void broker_drain(struct broker *b)
 {
     b->is_draining = true;
+}
+
+size_t broker_workers(const struct broker *b)
+{
+    return (size_t)dispatch_count(b);
 }
 
 size_t broker_pending(const struct broker *b)

@@ -20,6 +20,7 @@
 #include "broker/outbox.h"
 #include "common/base/status.h"
 #include "common/keys.h"
+#include "common/metrics.h"
 #include "common/store.h"
 
 /* Workers that one broker can have; further ones are told to go to another. */
@@ -37,6 +38,7 @@ struct broker_config {
     int64_t retention_ms;     /* ended jobs are remembered so long */
     const char *version;      /* release; borrowed */
     uint64_t (*random)(void); /* 64 random bits */
+    struct metrics *metrics;  /* of broker/meter.h; NULL: nothing is counted */
 };
 
 /* Make a broker with an id. Errors: ERR_NOMEM. */
@@ -75,5 +77,8 @@ void broker_drain(struct broker *b);
 
 /* Requests that still wait for the store. */
 size_t broker_pending(const struct broker *b);
+
+/* Workers that are heard now. */
+size_t broker_workers(const struct broker *b);
 
 #endif

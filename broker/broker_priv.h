@@ -6,6 +6,7 @@
 #include "common/base/arena.h"
 #include "common/base/limits.h"
 #include "proto/codec.h"
+#include "broker/meter.h"
 
 /* Requests that wait for the store at once; the shell stops reading long before. */
 #define REQUESTS_MAX 4096
@@ -64,10 +65,11 @@ struct broker {
     size_t worker_end;      /* places in use are below */
     size_t next_worker;     /* where the round of claims goes on */
     int64_t next_sweep_ms;
-    bool is_sweeping;     /* a sweep is at the store */
-    int64_t next_poll_ms; /* when to look for jobs that nobody announced */
-    bool is_draining;     /* no more claims */
-    bool is_started;      /* the first tick set the times above */
+    bool is_sweeping;      /* a sweep is at the store */
+    int64_t next_stats_ms; /* when to count the store's jobs */
+    int64_t next_poll_ms;  /* when to look for jobs that nobody announced */
+    bool is_draining;      /* no more claims */
+    bool is_started;       /* the first tick set the times above */
 };
 
 /* --- broker.c --- */
@@ -79,6 +81,9 @@ void broker_answer(struct broker *b, enum broker_side side, const struct bus_pee
 /* Send an ERROR with this code and sentence. */
 void broker_answer_error(enum broker_side side, const struct bus_peer *to, uint64_t seq,
                          status code, const char *sentence, struct outbox *out);
+
+/* Count one more of row. This function can't fail. */
+void broker_count(struct broker *b, enum meter row, size_t value);
 
 /* Wait and randomness of a retry. */
 struct store_retry broker_retry(const struct broker *b);

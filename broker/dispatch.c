@@ -206,10 +206,12 @@ void dispatch_on_claim(struct broker *b, int64_t now_ms, const struct store_repl
         return;
     }
     dispatch_wake(b, NULL, 1); /* where one job was there may be more */
-    if (is_there && has_credit(w) && !b->is_draining)
+    if (is_there && has_credit(w) && !b->is_draining) {
+        broker_count(b, METER_LEASES, 0);
         send_job(b, w, &lease, reply->spec, out);
-    else
+    } else {
         give_back(&lease, out);
+    }
 }
 
 void dispatch_on_unsent(struct broker *b, const struct outbox_send *send, struct outbox *out)

@@ -115,6 +115,7 @@ void handle_submit_reply(struct broker *b, int64_t now_ms, struct request *r, si
     if (reply->code != OK)
         v.verdict = VERDICT_REFUSED;
     if (v.verdict == VERDICT_OK) {
+        broker_count(b, METER_ACCEPTED, 0);
         log_info("job.accepted", "job=%s", r->jobs[index].job);
         dispatch_wake(b, NULL, 1);
     }

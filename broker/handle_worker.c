@@ -211,6 +211,10 @@ void handle_ack_reply(struct broker *b, int64_t now_ms, struct request *r, size_
         broker_answer_error(r->side, &r->peer, r->seq, reply->code, reply->sentence, out);
     } else {
         if (reply->verdict == VERDICT_OK)
+            broker_count(b, METER_ENDED, r->type);
+        else if (reply->verdict != VERDICT_DUPLICATE)
+            broker_count(b, METER_LATE, 0);
+        if (reply->verdict == VERDICT_OK)
             log_info("lease.ended", LEASE_FORMAT " by=%s state=%s", LEASE_ARGS(&r->lease),
                      msg_type_name(r->type), job_state_name(reply->state));
         else if (reply->verdict != VERDICT_DUPLICATE)

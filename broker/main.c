@@ -6,17 +6,20 @@
  * so that everything that arrived together is stored together, by one fsync. */
 #include <errno.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "broker/broker.h"
+#include "broker/meter.h"
 #include "common/base/clock.h"
 #include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/bus.h"
 #include "common/config.h"
+#include "common/exporter.h"
 #include "common/id.h"
 #include "common/keys.h"
 #include "common/store.h"
@@ -25,7 +28,8 @@
 #define TURN_FRAMES 512
 #define TURN_CALLS 2000
 
-#define STOP_MS 2000 /* a stopping broker waits so long for answers to what it has begun */
+#define HANG_MS 10000 /* a loop that did not come round for so long hangs */
+#define STOP_MS 2000  /* a stopping broker waits so long for answers to what it has begun */
 
 #define ENDPOINTS_MAX 4
 
@@ -37,6 +41,7 @@ struct settings {
     char redis_url[512];
     char redis_password_file[1024];
     bool redis_unsafe;
+    char metrics_listen[64];
     int64_t lease_ms, heartbeat_ms;
     int64_t retry_base_ms, retry_cap_ms;
     int64_t queued_max, retention_h;
@@ -60,6 +65,8 @@ static const struct config_row rows[] = {
                  "file whose first line is the password of Redis; empty: none"),
     CFG_ROW_BOOL(struct settings, redis_unsafe, "false",
                  "accept a Redis that may forget jobs: not appendonly, or evicting"),
+    CFG_ROW_TEXT(struct settings, metrics_listen, "",
+                 "ADDRESS:PORT for /metrics, /healthz and /readyz over HTTP; empty: none"),
     CFG_ROW_INT(struct settings, lease_ms, 1000, 600000, "30000", "ms",
                 "time a worker may be silent before its jobs go to another"),
     CFG_ROW_INT(struct settings, heartbeat_ms, 100, 60000, "1000", "ms",
@@ -110,6 +117,11 @@ struct shell {
     struct bus_socket *doors[BROKER_SIDE_COUNT];
     struct store *store;
     struct broker *broker;
+    struct metrics *metrics;
+    struct exporter *exporter; /* reads what is atomic here, and metrics */
+    atomic_llong turn_ms;      /* when the loop last came round */
+    atomic_bool is_up;         /* Redis is connected */
+    atomic_bool is_stopping;
     struct outbox out;
     int signal_fd;
     int64_t now_ms;     /* of this turn */
@@ -229,6 +241,58 @@ static void see_signals(struct shell *s)
     }
 }
 
+/* --- for operators: the exporter's thread ----------------------------------------------------*/
+
+static void refresh(void *self)
+{
+    struct shell *s = self;
+
+    if (s->ring)
+        metrics_set(s->metrics, METER_STRANGERS, 0, (double)keys_refused(s->ring));
+}
+
+static bool is_healthy(void *self)
+{
+    struct shell *s = self;
+
+    return clock_mono_ms() - atomic_load(&s->turn_ms) < HANG_MS;
+}
+
+static const char *not_ready(void *self)
+{
+    struct shell *s = self;
+
+    if (atomic_load(&s->is_stopping))
+        return "it is stopping";
+    return atomic_load(&s->is_up) ? NULL : "Redis is not connected";
+}
+
+static status open_exporter(struct shell *s)
+{
+    const struct exporter_config config = { .listen = s->settings.metrics_listen,
+                                            .metrics = s->metrics,
+                                            .self = s,
+                                            .refresh = refresh,
+                                            .is_healthy = is_healthy,
+                                            .not_ready = not_ready };
+
+    atomic_store(&s->turn_ms, clock_mono_ms());
+    return *config.listen ? exporter_open(&s->exporter, &config) : OK;
+}
+
+/* Once a turn. */
+static void tell_state(struct shell *s)
+{
+    bool is_up = store_is_connected(s->store);
+
+    atomic_store(&s->turn_ms, s->now_ms);
+    atomic_store(&s->is_up, is_up);
+    atomic_store(&s->is_stopping, s->stop_at_ms != 0);
+    metrics_set(s->metrics, METER_STORE_UP, 0, is_up);
+    metrics_set(s->metrics, METER_STORE_CALLS, 0, (double)store_pending(s->store));
+    metrics_set(s->metrics, METER_WORKERS, 0, (double)broker_workers(s->broker));
+}
+
 static bool is_stopped(const struct shell *s)
 {
     return s->stop_at_ms && (s->now_ms >= s->stop_at_ms || broker_pending(s->broker) == 0);
@@ -240,6 +304,7 @@ static void serve(struct shell *s)
 
     for (s->now_ms = clock_mono_ms(); !is_stopped(s); s->now_ms = clock_mono_ms()) {
         see_signals(s);
+        tell_state(s);
         for (int side = 0; side < BROKER_SIDE_COUNT && !s->stop_at_ms; side++)
             read_frames(s, (enum broker_side)side);
         tick_ms = broker_tick(s->broker, s->now_ms, &s->out);
@@ -353,7 +418,7 @@ static status open_shell(struct shell *s)
     const struct store_config store = { .url = c->redis_url,
                                         .password_file = c->redis_password_file,
                                         .allow_unsafe = c->redis_unsafe };
-    const struct broker_config config = {
+    struct broker_config config = {
         .lease_ms = c->lease_ms,
         .heartbeat_ms = c->heartbeat_ms,
         .retry_base_ms = c->retry_base_ms,
@@ -374,7 +439,10 @@ static status open_shell(struct shell *s)
     TRY(open_guard(s));
     TRY(open_door(s, BROKER_CLIENTS, &c->client_endpoint, "client_endpoint"));
     TRY(open_door(s, BROKER_WORKERS, &c->worker_endpoint, "worker_endpoint"));
+    TRY(metrics_open(&s->metrics, meter_rows, METER_COUNT));
+    config.metrics = s->metrics;
     TRY(broker_open(&s->broker, &config, id));
+    TRY(open_exporter(s));
     log_info("broker.ready", "broker=%s client_endpoint=%s worker_endpoint=%s redis=%s", id,
              c->client_endpoint.item[0], c->worker_endpoint.item[0], c->redis_url);
 out:
@@ -383,7 +451,9 @@ out:
 
 static void close_shell(struct shell *s)
 {
+    exporter_close(s->exporter);
     broker_close(s->broker);
+    metrics_close(s->metrics);
     outbox_free(&s->out);
     for (int side = 0; side < BROKER_SIDE_COUNT; side++)
         bus_close_socket(s->doors[side]);

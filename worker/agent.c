@@ -35,6 +35,8 @@ struct agent {
     struct bus_socket *sockets[AGENT_BROKERS_MAX]; /* net */
     int event_fd;                                  /* wakes net */
     atomic_bool wants_drain, wants_stop, wants_pause;
+    atomic_bool is_up;    /* a broker answers */
+    atomic_llong turn_ms; /* when the loop last came round */
     pthread_mutex_t lock; /* guards the list */
     struct letter *first, *last;
 };
@@ -90,6 +92,7 @@ static status open_parts(struct agent *a, const struct agent_config *config)
             memcpy(host, "localhost", sizeof("localhost"));
         named.host = host;
     }
+    atomic_store(&a->turn_ms, clock_mono_ms());
     TRY(agent_core_open(&a->core, &named, &port, a->id));
     TRY(bus_open(&a->bus));
     TRY(keys_trust(a->bus, config->curve_key ? config->curve_key : "",
@@ -146,6 +149,16 @@ void agent_close(struct agent *agent)
         close(agent->event_fd);
     pthread_mutex_destroy(&agent->lock);
     free(agent);
+}
+
+bool agent_is_up(const struct agent *agent)
+{
+    return atomic_load(&agent->is_up);
+}
+
+int64_t agent_turn_ms(const struct agent *agent)
+{
+    return atomic_load(&agent->turn_ms);
 }
 
 const char *agent_id(const struct agent *agent)
@@ -329,6 +342,8 @@ static void serve(struct agent *a)
         if (atomic_load(&a->wants_stop))
             agent_core_stop(a->core, clock_mono_ms());
         wait_ms = agent_core_tick(a->core, clock_mono_ms());
+        atomic_store(&a->is_up, agent_core_is_up(a->core));
+        atomic_store(&a->turn_ms, clock_mono_ms());
         if (!agent_core_is_finished(a->core, clock_mono_ms()))
             wait_for_more(a, wait_ms);
     }

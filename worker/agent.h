@@ -67,6 +67,12 @@ MUST_USE status agent_run(struct agent *agent);
 /* Free it; agent_run must have returned. Accepts NULL. */
 void agent_close(struct agent *agent);
 
+/* Does a broker answer? Thread: any. */
+bool agent_is_up(const struct agent *agent);
+
+/* When the net thread last came round, clock_mono_ms. Thread: any. */
+int64_t agent_turn_ms(const struct agent *agent);
+
 /* This worker's id, 26 characters. Thread: any. */
 const char *agent_id(const struct agent *agent);
 

@@ -253,6 +253,11 @@ static bool is_up(const struct link *l)
     return l->state == LINK_UP;
 }
 
+bool agent_core_is_up(const struct agent_core *core)
+{
+    return is_up(&core->links[core->home]);
+}
+
 /* --- credit --- */
 
 /* Milliseconds until this started lease will be done, as far as progress tells. */

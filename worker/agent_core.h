@@ -78,6 +78,9 @@ int64_t agent_core_tick(struct agent_core *core, int64_t now_ms);
 /* Drained or stopped, and nothing is owed any more? */
 bool agent_core_is_finished(const struct agent_core *core, int64_t now_ms);
 
+/* Does a broker answer? */
+bool agent_core_is_up(const struct agent_core *core);
+
 /* Endpoint of a broker, as in the configuration. */
 const char *agent_core_endpoint(const struct agent_core *core, size_t broker);
 

@@ -8,6 +8,7 @@
 #include "common/base/check.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "worker/meter.h"
 #include "common/id.h"
 
 /* Jobs that may wait for the intake thread: as many as a worker may hold leases. */
@@ -37,6 +38,20 @@ static enum msg_verdict forget(struct crew *c, struct attempt *a)
     return why;
 }
 
+static void count_end(struct crew *c, const struct attempt *a, status st)
+{
+    enum meter_outcome outcome = st == OK              ? METER_DONE
+                                 : st == ERR_CANCELLED ? METER_STOPPED
+                                                       : METER_FAILED;
+
+    metrics_add(c->metrics, METER_ENDED, outcome, 1);
+    metrics_add(c->metrics, METER_HELD, 0, -1);
+    if (outcome == METER_FAILED)
+        metrics_add(c->metrics, METER_FAILURES, st, 1);
+    for (int i = STAGE_NONE + 1; i < STAGE_COUNT; i++)
+        metrics_add(c->metrics, METER_STAGE_SECONDS, (size_t)i, a->stages.seconds[i]);
+}
+
 /* CAREFUL: a is freed; no other thread may have it any more. */
 static void end_attempt(struct crew *c, struct attempt *a, status st,
                         const struct result_urls *urls)
@@ -45,6 +60,7 @@ static void end_attempt(struct crew *c, struct attempt *a, status st,
     const struct lease *lease = &a->lease;
     double seconds = (double)(clock_mono_ms() - a->begin_ms) / 1000;
 
+    count_end(c, a, why != VERDICT_NONE ? ERR_CANCELLED : st);
     if (why != VERDICT_NONE || st == ERR_CANCELLED) {
         log_info("job.stopped", LEASE_FORMAT " why=%s", LEASE_ARGS(lease), msg_verdict_name(why));
         c->ops.stopped(c->ops.self, lease);
@@ -165,6 +181,7 @@ static void compute(struct crew *c, struct attempt *a)
     status st;
 
     status_clear();
+    metrics_add(c->metrics, METER_STARTED, 0, 1);
     c->ops.start(c->ops.self, &a->lease);
     log_info("job.start",
              LEASE_FORMAT " frames=%" PRId64 " width=%" PRId64 " height=%" PRId64
@@ -272,6 +289,8 @@ void crew_take(struct crew *c, const struct lease *lease, const struct job_spec 
     a->next = c->held;
     c->held = a;
     pthread_mutex_unlock(&c->lock);
+    metrics_add(c->metrics, METER_TAKEN, 0, 1);
+    metrics_add(c->metrics, METER_HELD, 0, 1);
     log_info("job.taken", LEASE_FORMAT, LEASE_ARGS(lease));
     st = mailbox_send(&c->to_intake, &a, 0);
     if (st != OK)
@@ -344,6 +363,7 @@ status crew_open(struct crew *c, const struct crew_config *config)
     memset(c, 0, sizeof(*c));
     c->pipeline = config->pipeline;
     c->ops = config->ops;
+    c->metrics = config->metrics;
     CHECK(pthread_mutex_init(&c->lock, NULL) == 0);
     c->is_open = true;
     TRY(open_parts(c, config));

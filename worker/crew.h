@@ -21,6 +21,7 @@
 #include <stdbool.h>
 
 #include "common/base/mailbox.h"
+#include "common/metrics.h"
 #include "worker/attempt.h"
 #include "worker/delivery.h"
 #include "worker/intake.h"
@@ -57,6 +58,7 @@ struct crew_config {
     struct fetch_config fetch;     /* where input may come from */
     struct result_config result;   /* where results go */
     uint64_t spool_bytes_max;      /* of clips on disk that wait for the store */
+    struct metrics *metrics;       /* of worker/meter.h; NULL: nothing is counted */
     const char *dump_dir;          /* dump every job's tensors here; "" or NULL: do not */
     const char *model_dir;         /* named in dumps */
     struct crew_ops ops;           /* the world */
@@ -69,6 +71,7 @@ struct crew {
     struct result finder;            /* intake: looks for results that exist already */
     struct result result;            /* result */
     struct delivery delivery;        /* finished clips on their way out */
+    struct metrics *metrics;         /* borrowed, or NULL */
     struct crew_ops ops;             /* any thread of the crew */
     char dump_dir[FILE_PATH_BYTES];  /* "" : no dumps */
     char model_dir[FILE_PATH_BYTES]; /* for dumps */

@@ -11,16 +11,22 @@
 #include <unistd.h>
 
 #include "common/base/check.h"
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/config.h"
+#include "common/exporter.h"
 #include "worker/agent.h"
 #include "worker/crew.h"
+#include "worker/meter.h"
 #include "worker/plan.h"
 #include "worker/workdir.h"
 
 #ifndef ONESTEP_BUILD
 #define ONESTEP_BUILD ONESTEP_VERSION
 #endif
+
+/* A net thread that did not come round for so long hangs. */
+#define HANG_MS 10000
 
 /* Settings; the table below describes them. */
 struct worker_config {
@@ -50,6 +56,7 @@ struct worker_config {
     int video_encoder;
     bool prefetch;
     int64_t heartbeat_ms;
+    char metrics_listen[64];
     char dump[FILE_PATH_BYTES];
     char plan[64];
     bool json;
@@ -107,6 +114,7 @@ static const struct config_row rows[] = {
         "clips in work_dir that wait for the store; with more the worker takes no jobs"),
     BOOL(prefetch, "true", "fetch the next job's image while one computes"),
     INT(heartbeat_ms, 0, 60000, "0", "ms", "time between heartbeats; 0: as the broker says"),
+    TEXT(metrics_listen, "", "ADDRESS:PORT for /metrics, /healthz and /readyz; empty: none"),
     TEXT(dump, "", "write the tensors of every job into this folder, as <job id>.safetensors"),
     TEXT(plan, "",
          "print the memory that a clip of FRAMESxWIDTHxHEIGHT needs, loading nothing, and exit"),
@@ -153,11 +161,14 @@ struct worker {
     struct workdir workdir;       /* files being written */
     struct crew crew;             /* the threads that work */
     struct agent *agent;          /* the queue */
-    pthread_t signals;            /* thread; valid while has_signals */
-    bool has_signals;             /* signals runs */
-    atomic_bool is_serving;       /* agent is there for signals */
-    bool use_nvenc;               /* H.264 by a GPU */
-    atomic_bool is_broken;        /* the device failed */
+    struct metrics *metrics;
+    struct exporter *exporter; /* tells about all of this */
+    pthread_t signals;         /* thread; valid while has_signals */
+    bool has_signals;          /* signals runs */
+    atomic_bool is_serving;    /* agent is there for signals */
+    bool use_nvenc;            /* H.264 by a GPU */
+    atomic_bool is_broken;     /* the device failed */
+    atomic_bool is_ending;     /* a signal has come */
 };
 
 /* --- the agent and the crew ------------------------------------------------------------------ */
@@ -265,6 +276,7 @@ static void *signals_main(void *self)
         if (!atomic_load(&w->is_serving))
             die_of(number);
         log_info("worker.signal", "signal=%d", number);
+        atomic_store(&w->is_ending, true);
         if (seen++ == 0)
             agent_drain(w->agent);
         else
@@ -399,6 +411,7 @@ static status open_crew(struct worker *w)
                                .device = pipeline_device(&w->pipeline),
                                .build = ONESTEP_BUILD } },
         .spool_bytes_max = (uint64_t)cfg->spool_max_bytes,
+        .metrics = w->metrics,
         .dump_dir = cfg->dump,
         .model_dir = model_dir ? model_dir : cfg->model,
         .ops = { w, on_start, on_report, on_kept, on_full, on_done, on_fail, on_stopped,
@@ -439,6 +452,46 @@ static status open_agent(struct worker *w)
     return agent_open(&w->agent, &config, &sink);
 }
 
+/* --- for operators: the exporter's thread ----------------------------------------------------*/
+
+static void refresh(void *self)
+{
+    struct worker *w = self;
+
+    metrics_set(w->metrics, METER_BROKER_UP, 0, agent_is_up(w->agent));
+    metrics_set(w->metrics, METER_MEMORY_MAX, 0, (double)w->pipeline.memory_max_bytes);
+}
+
+static bool is_healthy(void *self)
+{
+    const struct worker *w = self;
+
+    return clock_mono_ms() - agent_turn_ms(w->agent) < HANG_MS && !atomic_load(&w->is_broken);
+}
+
+static const char *not_ready(void *self)
+{
+    const struct worker *w = self;
+
+    if (atomic_load(&w->is_broken))
+        return "the compute device failed";
+    if (atomic_load(&w->is_ending))
+        return "it is stopping";
+    return agent_is_up(w->agent) ? NULL : "no broker answers";
+}
+
+static status open_exporter(struct worker *w)
+{
+    const struct exporter_config config = { .listen = w->cfg.metrics_listen,
+                                            .metrics = w->metrics,
+                                            .self = w,
+                                            .refresh = refresh,
+                                            .is_healthy = is_healthy,
+                                            .not_ready = not_ready };
+
+    return *config.listen ? exporter_open(&w->exporter, &config) : OK;
+}
+
 static status print_plan(struct worker *w)
 {
     status st = OK;
@@ -460,9 +513,11 @@ static status serve(struct worker *w)
 {
     status st = OK;
 
+    TRY(metrics_open(&w->metrics, meter_rows, METER_COUNT));
     TRY(open_workdir(w));
     TRY(choose_encoder(w));
     TRY(open_agent(w));
+    TRY(open_exporter(w));
     TRY(open_crew(w)); /* tells the agent at once when its folder is full */
     s3_wipe_env();     /* the stores have what they need */
     atomic_store(&w->is_serving, true);
@@ -480,8 +535,10 @@ out:
 static void close_worker(struct worker *w)
 {
     end_signals(w);
+    exporter_close(w->exporter);
     crew_close(&w->crew); /* before the agent: a job that stops here still tells it */
     agent_close(w->agent);
+    metrics_close(w->metrics);
     workdir_close(&w->workdir);
     pipeline_close(&w->pipeline);
     media_decoder_close(&w->decoder);

@@ -21,6 +21,7 @@ spin|checks the model of leases in tests/spin
 redis-server|keeps jobs and leases; onestep run starts a private one
 libcurl4-openssl-dev|fetches input images, uploads results
 libssl-dev|checksums and request signatures
+libmicrohttpd-dev|metrics and health over HTTP, in broker and worker
 libyaml-dev|configuration files
 libjansson-dev|model configurations and result manifests
 libavformat-dev|reads images, writes MP4 files

@@ -30,6 +30,7 @@ BEGIN {
     fence("^zmq",             "common/bus")
     fence("^hiredis",         "common/redis.c")
     fence("^curl/",           "common/http.c")
+    fence("^microhttpd",      "common/exporter.c")
     fence("^yaml",            "common/config.c")
     fence("^lib(av|sw)",      "common/media")
     fence("^lcms2",           "common/media")
