@@ -89,7 +89,7 @@ USES_client  := common proto base
 # The outside libraries of each layer, by pkg-config name, and those that have no such name.
 PKGS_base    := jansson
 PKGS_proto   := libprotobuf-c
-PKGS_common  := libzmq hiredis libcurl yaml-0.1 libcrypto libmicrohttpd
+PKGS_common  := libzmq hiredis libcurl yaml-0.1 libcrypto libssl libmicrohttpd
 PKGS_common  += libavformat libavcodec libavutil libswscale lcms2
 LIBS_kernels := -ldnnl -lm
 LIBS_op      := -lm

@@ -39,7 +39,11 @@ struct settings {
     char curve_allow[FILE_PATH_BYTES];
     bool insecure;
     char redis_url[512];
+    char redis_user[128];
     char redis_password_file[1024];
+    char redis_ca_file[FILE_PATH_BYTES];
+    char redis_cert_file[FILE_PATH_BYTES];
+    char redis_key_file[FILE_PATH_BYTES];
     bool redis_unsafe;
     char metrics_listen[64];
     int64_t lease_ms, heartbeat_ms;
@@ -59,8 +63,16 @@ static const struct config_row rows[] = {
                  "folder with the cards (*.pub) of those who may connect; read again at SIGHUP"),
     CFG_ROW_BOOL(struct settings, insecure, "false",
                  "listen beyond this machine without curve_key: everybody is let in"),
-    CFG_ROW_TEXT(struct settings, redis_url, "redis://127.0.0.1:6379",
-                 "where jobs are kept: redis://HOST:PORT[/DB] or unix:///PATH"),
+    CFG_ROW_TEXT(
+        struct settings, redis_url, "redis://127.0.0.1:6379",
+        "where jobs are kept: redis://HOST:PORT[/DB], rediss:// over TLS, or unix:///PATH"),
+    CFG_ROW_TEXT(struct settings, redis_user, "",
+                 "user of Redis' access list (ops/config/redis.acl); empty: the default one"),
+    CFG_ROW_TEXT(struct settings, redis_ca_file, "",
+                 "rediss: certificates in PEM that may sign the server's; empty: the system's"),
+    CFG_ROW_TEXT(struct settings, redis_cert_file, "",
+                 "rediss: this broker's own certificate, for a server that wants one"),
+    CFG_ROW_TEXT(struct settings, redis_key_file, "", "rediss: the key of redis_cert_file"),
     CFG_ROW_TEXT(struct settings, redis_password_file, "",
                  "file whose first line is the password of Redis; empty: none"),
     CFG_ROW_BOOL(struct settings, redis_unsafe, "false",
@@ -416,7 +428,10 @@ static status open_shell(struct shell *s)
 {
     const struct settings *c = &s->settings;
     const struct store_config store = { .url = c->redis_url,
+                                        .user = c->redis_user,
                                         .password_file = c->redis_password_file,
+                                        .tls = { c->redis_ca_file, c->redis_cert_file,
+                                                 c->redis_key_file },
                                         .allow_unsafe = c->redis_unsafe };
     struct broker_config config = {
         .lease_ms = c->lease_ms,

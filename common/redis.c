@@ -25,6 +25,10 @@
 
 struct redis {
     int fd;
+    struct tls *tls; /* NULL: plain */
+    bool is_tls;
+    struct tls_files files;      /* valid while candidates are tried */
+    char host[256];              /* is_tls: whom the certificate must name */
     bool is_connected;           /* the connect was seen to succeed */
     char label[300];             /* for sentences */
     redisReader *reader;         /* parses what arrives */
@@ -43,7 +47,7 @@ static const redisReply nil_reply = { .type = REDIS_REPLY_NIL };
 static status bad_url(const char *url)
 {
     return FAIL(ERR_BADARG,
-                "redis_url: \"%.100s\" is not redis://HOST:PORT[/DB] or "
+                "redis_url: \"%.100s\" is not redis://HOST:PORT[/DB], rediss:// for TLS, or "
                 "unix:///PATH[?db=N]",
                 url);
 }
@@ -81,7 +85,7 @@ static status parse_unix(struct redis_address *a, const char *url)
 static status parse_tcp(struct redis_address *a, const char *url)
 {
     char host[sizeof(a->host)];
-    const char *start = url + strlen("redis://");
+    const char *start = strstr(url, "://") + 3;
     size_t len = strcspn(start, "/");
     const char *db = start[len] ? start + len + 1 : "";
     char *colon;
@@ -117,7 +121,8 @@ status redis_parse_url(struct redis_address *address, const char *url)
     memset(address, 0, sizeof(*address));
     if (strncmp(url, "unix://", 7) == 0)
         return parse_unix(address, url);
-    if (strncmp(url, "redis://", 8) == 0)
+    address->is_tls = strncmp(url, "rediss://", 9) == 0;
+    if (address->is_tls || strncmp(url, "redis://", 8) == 0)
         return parse_tcp(address, url);
     return bad_url(url);
 }
@@ -127,6 +132,12 @@ status redis_parse_url(struct redis_address *address, const char *url)
 static status refused(const struct redis *r, int code)
 {
     bool is_file = r->label[0] == '/';
+
+    if (code == EPROTO && r->tls)
+        return FAIL(ERR_UNAVAILABLE,
+                    "no Redis at %s (%s); check redis_ca_file, and that the server "
+                    "speaks TLS there",
+                    r->label, tls_reason(r->tls));
 
     if (code == ENOENT || code == ECONNREFUSED)
         return FAIL(ERR_UNAVAILABLE, "no Redis at %s (%s); start redis-server or set redis_url",
@@ -142,6 +153,8 @@ static int open_fd(struct redis *r, int family)
 {
     int one = 1;
 
+    tls_close(r->tls);
+    r->tls = NULL;
     if (r->fd >= 0)
         close(r->fd);
     r->fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -173,7 +186,7 @@ static status connect_next(struct redis *r)
         r->next = a->ai_next;
         if (open_fd(r, a->ai_family) >= 0 &&
             (connect(r->fd, a->ai_addr, a->ai_addrlen) == 0 || errno == EINPROGRESS))
-            return OK;
+            return r->is_tls ? tls_open(&r->tls, r->fd, r->host, &r->files) : OK;
         code = errno;
     }
     return refused(r, code);
@@ -194,7 +207,8 @@ static status connect_tcp(struct redis *r, const struct redis_address *address)
     return connect_next(r);
 }
 
-status redis_connect(struct redis **redis, const struct redis_address *address)
+status redis_connect(struct redis **redis, const struct redis_address *address,
+                     const struct tls_files *files)
 {
     struct redis *r = calloc(1, sizeof(*r));
     status st = OK;
@@ -205,6 +219,10 @@ status redis_connect(struct redis **redis, const struct redis_address *address)
     r->fd = -1;
     r->out.max_bytes = OUT_BYTES_MAX;
     memcpy(r->label, address->label, sizeof(r->label));
+    memcpy(r->host, address->host, sizeof(r->host));
+    r->is_tls = address->is_tls;
+    if (files)
+        r->files = *files;
     r->reader = redisReaderCreate();
     if (!r->reader)
         TRY(FAIL(ERR_NOMEM, "no memory for a connection to Redis"));
@@ -226,6 +244,7 @@ void redis_close(struct redis *redis)
         redisReaderFree(redis->reader);
     if (redis->candidates)
         freeaddrinfo(redis->candidates);
+    tls_close(redis->tls);
     if (redis->fd >= 0)
         close(redis->fd);
     buf_free(&redis->out);
@@ -260,15 +279,28 @@ status redis_add(struct redis *redis, const void *encoded, size_t len)
 
 static status lost(const struct redis *r, int code)
 {
+    const char *why = code == EPROTO && r->tls ? tls_reason(r->tls) : strerror(code);
+
     return FAIL(ERR_UNAVAILABLE, "the connection to Redis at %s is lost (%s)", r->label,
-                code ? strerror(code) : "it closed");
+                code ? why : "it closed");
+}
+
+static ssize_t put(struct redis *r, const void *bytes, size_t len)
+{
+    return r->tls ? tls_send(r->tls, bytes, len) : send(r->fd, bytes, len, MSG_NOSIGNAL);
+}
+
+static ssize_t take(struct redis *r)
+{
+    return r->tls ? tls_receive(r->tls, r->in, sizeof(r->in))
+                  : recv(r->fd, r->in, sizeof(r->in), 0);
 }
 
 status redis_send(struct redis *redis)
 {
     while (redis->sent_bytes < redis->out.len) {
-        ssize_t n = send(redis->fd, redis->out.data + redis->sent_bytes,
-                         redis->out.len - redis->sent_bytes, MSG_NOSIGNAL);
+        ssize_t n =
+            put(redis, redis->out.data + redis->sent_bytes, redis->out.len - redis->sent_bytes);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -290,7 +322,7 @@ status redis_receive(struct redis *redis, size_t *got)
     if (!redis->is_connected)
         return OK;
     for (;;) {
-        ssize_t n = recv(redis->fd, redis->in, sizeof(redis->in), 0);
+        ssize_t n = take(redis);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -302,7 +334,8 @@ status redis_receive(struct redis *redis, size_t *got)
             return FAIL(ERR_CORRUPT, "%s does not talk like Redis: %s", redis->label,
                         redis->reader->errstr);
         *got += (size_t)n;
-        if ((size_t)n < sizeof(redis->in))
+        /* CAREFUL: what TLS has read already is not seen by poll: read until it says EAGAIN. */
+        if (!redis->tls && (size_t)n < sizeof(redis->in))
             return OK;
     }
 }
@@ -330,6 +363,8 @@ int redis_fd(const struct redis *redis)
 
 bool redis_wants_write(const struct redis *redis)
 {
+    if (redis->tls)
+        return tls_wants_write(redis->tls);
     return !redis->is_connected || redis->sent_bytes < redis->out.len;
 }
 

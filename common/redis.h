@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "common/base/status.h"
+#include "common/tls.h"
 
 struct redis;
 
@@ -29,6 +30,7 @@ enum redis_kind {
 /* Where a server is. */
 struct redis_address {
     bool is_unix;
+    bool is_tls;
     char path[108];  /* is_unix */
     char host[256];  /* else: name or address */
     int port;        /* else */
@@ -36,14 +38,16 @@ struct redis_address {
     char label[300]; /* for people: "HOST:PORT" or the path */
 };
 
-/* Take a url apart: redis://HOST[:PORT][/DB] or unix:///PATH[?db=N].
+/* Take a url apart: redis://HOST[:PORT][/DB], rediss:// for the same over TLS, or
+ * unix:///PATH[?db=N].
  * Errors: ERR_BADARG; passwords in the url are refused as well. */
 MUST_USE status redis_parse_url(struct redis_address *address, const char *url);
 
-/* Begin to connect; redis_send says how it went.
- * Errors: ERR_UNAVAILABLE when the name is unknown or the refusal comes at once; ERR_NOMEM,
- * ERR_IO. */
-MUST_USE status redis_connect(struct redis **redis, const struct redis_address *address);
+/* Begin to connect; redis_send says how it went. files are for TLS, borrowed for the call.
+ * Errors: those of tls_open; ERR_UNAVAILABLE when the name is unknown or the refusal comes at once;
+ * ERR_NOMEM, ERR_IO. */
+MUST_USE status redis_connect(struct redis **redis, const struct redis_address *address,
+                              const struct tls_files *files);
 
 /* Close the connection. Accepts NULL. */
 void redis_close(struct redis *redis);

@@ -59,6 +59,9 @@ struct waiting {
 struct store {
     struct redis_address address;
     char password[PASSWORD_BYTES_MAX];
+    char user[128]; /* "": the default one */
+    char tls_paths[3][FILE_PATH_BYTES];
+    struct tls_files tls; /* in tls_paths */
     bool allow_unsafe;
     int64_t timeout_ms;
     enum phase phase;
@@ -174,10 +177,12 @@ static status start_checking(struct store *s)
     status st = OK;
 
     snprintf(db, sizeof(db), "%d", s->address.db);
-    TRY(redis_connect(&s->redis, &s->address));
+    TRY(redis_connect(&s->redis, &s->address, &s->tls));
     s->phase = PHASE_CHECKING;
     s->step = s->password[0] ? STEP_AUTH : STEP_SELECT;
-    if (s->password[0])
+    if (s->password[0] && s->user[0])
+        TRY(SEND(s, "AUTH", s->user, s->password));
+    else if (s->password[0])
         TRY(SEND(s, "AUTH", s->password));
     TRY(SEND(s, "SELECT", db));
     TRY(SEND(s, "INFO"));
@@ -234,7 +239,9 @@ static status step_refused(struct store *s, const char *why)
                     "redis_password_file",
                     at);
     if (strncmp(why, "WRONGPASS", 9) == 0 || strncmp(why, "ERR AUTH", 8) == 0)
-        return FAIL(ERR_UNAVAILABLE, "Redis at %s refuses the password of redis_password_file", at);
+        return FAIL(ERR_UNAVAILABLE,
+                    "Redis at %s refuses the password of redis_password_file for the user %s", at,
+                    s->user[0] ? s->user : "default");
     return FAIL(ERR_UNAVAILABLE, "Redis at %s refuses: %.200s", at, why);
 }
 
@@ -664,6 +671,27 @@ static status first_connection(struct store *s)
     return OK;
 }
 
+/* A copy of what the configuration borrows. */
+static status copy_login(struct store *s, const struct store_config *config)
+{
+    const char *const paths[3] = { config->tls.ca, config->tls.cert, config->tls.key };
+    status st = OK;
+
+    if (config->user && *config->user && !s->password[0])
+        TRY(FAIL(ERR_BADARG, "redis_user wants redis_password_file"));
+    if (config->user && strlen(config->user) >= sizeof(s->user))
+        TRY(FAIL(ERR_BADARG, "redis_user has %zu bytes, the limit is %zu", strlen(config->user),
+                 sizeof(s->user) - 1));
+    snprintf(s->user, sizeof(s->user), "%s", config->user ? config->user : "");
+    for (int i = 0; i < 3; i++) {
+        if (paths[i] && *paths[i])
+            TRY(file_join(s->tls_paths[i], FILE_PATH_BYTES, "", paths[i]));
+    }
+    s->tls = (struct tls_files){ s->tls_paths[0], s->tls_paths[1], s->tls_paths[2] };
+out:
+    return st;
+}
+
 status store_open(struct store **store, const struct store_config *config)
 {
     struct store *s = calloc(1, sizeof(*s));
@@ -678,6 +706,7 @@ status store_open(struct store **store, const struct store_config *config)
     TRY(redis_parse_url(&s->address, config->url));
     if (config->password_file && *config->password_file)
         TRY(read_password(s, config->password_file));
+    TRY(copy_login(s, config));
     s->queue = calloc(CALLS_MAX, sizeof(*s->queue));
     if (!s->queue)
         TRY(FAIL(ERR_NOMEM, "no memory for the store"));

@@ -22,14 +22,17 @@
 
 #include "common/base/status.h"
 #include "common/job.h"
+#include "common/tls.h"
 #include "proto/msg.h"
 
 struct store;
 
 /* Where and how to connect; strings are borrowed for store_open. */
 struct store_config {
-    const char *url;           /* redis://HOST:PORT[/DB] or unix:///PATH[?db=N] */
+    const char *url;           /* redis[s]://HOST:PORT[/DB] or unix:///PATH[?db=N] */
     const char *password_file; /* its first line is the password; "" or NULL: none */
+    const char *user;          /* of Redis' ACL; "" or NULL: the default one */
+    struct tls_files tls;      /* for rediss:// */
     bool allow_unsafe;         /* accept a server that may forget acknowledged jobs */
     int64_t timeout_ms;        /* silence after which a connection is given up; 0: 5000 */
 };

@@ -97,7 +97,7 @@ void fixture_command(const char *word, ...)
         argv[count++] = word;
     va_end(args);
     EXPECT_OK(redis_parse_url(&address, child.url));
-    EXPECT_OK(redis_connect(&r, &address));
+    EXPECT_OK(redis_connect(&r, &address, NULL));
     EXPECT_OK(redis_format(&text, argv, NULL, count));
     EXPECT_OK(redis_add(r, text.data, text.len));
     EXPECT_OK(redis_send(r));
