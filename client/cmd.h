@@ -34,6 +34,9 @@ status cmd_verify(const struct command_line *line);
 /* Remove what lost attempts left in an object store. */
 status cmd_gc(const struct command_line *line);
 
+/* How many jobs and workers there are. */
+status cmd_queues(const struct command_line *line);
+
 /* Make a key. */
 status cmd_keygen(const struct command_line *line);
 

@@ -208,6 +208,20 @@ const struct command command_table[] = {
         .run = cmd_gc,
     },
     {
+        .name = "queues",
+        .arguments = "",
+        .summary = "say how many jobs are in each state, and how many workers there are",
+        .description =
+            "Jobs are those of the store, and the same at every broker; workers are those "
+            "that the broker that answers hears now. With --json, one object: broker, "
+            "version, workers, jobs {state: number}.",
+        .examples = "onestep queues\n"
+                    "    is anything waiting?",
+        .flags = json_only,
+        .has_broker = true,
+        .run = cmd_queues,
+    },
+    {
         .name = "keygen",
         .arguments = "NAME [--role ROLE] [-o DIR]",
         .summary = "make a key for one program or person",

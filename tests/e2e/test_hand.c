@@ -37,6 +37,15 @@ TEST_TIMEOUT(hand_job_from_submit_to_fetch, 120)
     EXPECT(strncmp(stack_text(&result, "video"), "file:///", 8) == 0);
     json_free(&j);
 
+    o = ONESTEP("queues", "--json", s.broker_flag);
+    stack_expect(&o, 0, NULL);
+    line = stack_json(&j, o.out);
+    EXPECT(stack_int(&line, "workers") >= 1); /* the other may still be loading */
+    result = json_find(&line, "jobs");
+    EXPECT_INT(stack_int(&result, "done"), 1);
+    EXPECT_INT(stack_int(&result, "queued"), 0);
+    json_free(&j);
+
     o = ONESTEP("list", "--label=project=birds", "--json", s.broker_flag);
     stack_expect(&o, 0, NULL);
     EXPECT_INT(stack_lines(o.out), 1);
