@@ -268,6 +268,7 @@ TEST(storage_retries_have_a_budget)
     struct httpd d;
     struct http client;
     struct http_request q = { .method = HTTP_GET };
+    struct http_response last = { 0 };
     char url[64];
     int requests;
 
@@ -297,7 +298,8 @@ TEST(storage_retries_have_a_budget)
         http_response_free(&r);
     }
     httpd_fault(&d, &(struct httpd_fault){ .kind = HTTPD_STATUS, .code = 503, .count = 1 });
-    EXPECT_OK(http_do(&client, &q, &(struct http_response){ 0 }));
+    EXPECT_OK(http_do(&client, &q, &last));
+    http_response_free(&last);
     http_close(&client);
     httpd_stop(&d);
 }
