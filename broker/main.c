@@ -46,6 +46,7 @@ struct settings {
     char redis_key_file[FILE_PATH_BYTES];
     bool redis_unsafe;
     char metrics_listen[64];
+    int64_t redis_replicas;
     int64_t lease_ms, heartbeat_ms;
     int64_t retry_base_ms, retry_cap_ms;
     int64_t queued_max, retention_h;
@@ -63,9 +64,9 @@ static const struct config_row rows[] = {
                  "folder with the cards (*.pub) of those who may connect; read again at SIGHUP"),
     CFG_ROW_BOOL(struct settings, insecure, "false",
                  "listen beyond this machine without curve_key: everybody is let in"),
-    CFG_ROW_TEXT(
-        struct settings, redis_url, "redis://127.0.0.1:6379",
-        "where jobs are kept: redis://HOST:PORT[/DB], rediss:// over TLS, or unix:///PATH"),
+    CFG_ROW_TEXT(struct settings, redis_url, "redis://127.0.0.1:6379",
+                 "where jobs are kept: redis://HOST:PORT[/DB], rediss:// over TLS, several of a "
+                 "Cluster with commas between; sentinel://HOST:PORT,.../MASTER; unix:///PATH"),
     CFG_ROW_TEXT(struct settings, redis_user, "",
                  "user of Redis' access list (ops/config/redis.acl); empty: the default one"),
     CFG_ROW_TEXT(struct settings, redis_ca_file, "",
@@ -79,6 +80,8 @@ static const struct config_row rows[] = {
                  "accept a Redis that may forget jobs: not appendonly, or evicting"),
     CFG_ROW_TEXT(struct settings, metrics_listen, "",
                  "ADDRESS:PORT for /metrics, /healthz and /readyz over HTTP; empty: none"),
+    CFG_ROW_INT(struct settings, redis_replicas, 0, 8, "0", "",
+                "replicas of Redis that must have a job or result before it is acknowledged"),
     CFG_ROW_INT(struct settings, lease_ms, 1000, 600000, "30000", "ms",
                 "time a worker may be silent before its jobs go to another"),
     CFG_ROW_INT(struct settings, heartbeat_ms, 100, 60000, "1000", "ms",
@@ -432,7 +435,8 @@ static status open_shell(struct shell *s)
                                         .password_file = c->redis_password_file,
                                         .tls = { c->redis_ca_file, c->redis_cert_file,
                                                  c->redis_key_file },
-                                        .allow_unsafe = c->redis_unsafe };
+                                        .allow_unsafe = c->redis_unsafe,
+                                        .replicas = (int)c->redis_replicas };
     struct broker_config config = {
         .lease_ms = c->lease_ms,
         .heartbeat_ms = c->heartbeat_ms,

@@ -8,9 +8,6 @@
 #include "common/id.h"
 #include "proto/codec.h"
 
-/* Who submits, as long as there is one. */
-#define TENANT "default"
-
 /* Pause before jobs are sent again that the store could not take just now. */
 #define RETRY_MS 250
 
@@ -21,7 +18,8 @@ status batch_prepare(const struct batch_job *job, struct msg_submit_item *item)
     memset(item, 0, sizeof(*item));
     item->spec = job->spec;
     if (*job->key)
-        TRY(id_from_key(item->job, TENANT, job->key));
+        TRY(id_from_key(item->job, *job->spec.tenant ? job->spec.tenant : SPEC_TENANT_DEFAULT,
+                        job->key));
     else
         id_new(item->job);
     if (!job->has_seed && *job->key)

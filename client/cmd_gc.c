@@ -178,6 +178,7 @@ static status judge(struct sweep *s, struct candidate *c, const struct job_statu
         return OK;
     case JOB_QUEUED:
     case JOB_DELAYED:
+    case JOB_BLOCKED:
     case JOB_LEASED:
     case JOB_RUNNING:
     case JOB_STATE_COUNT:

@@ -8,8 +8,8 @@
 #include "common/job.h"
 #include "common/keys.h"
 
-const char *const options_states[] = { "any",  "queued", "delayed",   "leased", "running",
-                                       "done", "dead",   "cancelled", NULL };
+const char *const options_states[] = { "any",  "queued", "delayed",   "leased",  "running",
+                                       "done", "dead",   "cancelled", "blocked", NULL };
 _Static_assert(sizeof(options_states) / sizeof(options_states[0]) == JOB_STATE_COUNT + 1,
                "options_states follows enum job_state");
 

@@ -146,9 +146,16 @@ void output_write_job(struct json_writer *w, const struct job_status *job)
         json_write_int(w, job->priority);
         write_text_or_null(w, "model", job->model);
         write_text_or_null(w, "labels", job->labels);
+        write_text_or_null(w, "tenant", job->tenant);
+        write_text_or_null(w, "batch", job->batch);
         write_time(w, "submitted_at_ms", job->submitted_at_ms);
         write_time(w, "started_at_ms", job->started_at_ms);
         write_time(w, "ended_at_ms", job->ended_at_ms);
+        write_time(w, "deadline_at_ms", job->deadline_at_ms);
+        json_write_key(w, "position");
+        json_write_int(w, job->position);
+        json_write_key(w, "eta_ms");
+        json_write_int(w, job->eta_ms);
         write_text_or_null(w, "worker", job->worker);
         write_text_or_null(w, "stage", job->stage);
         json_write_key(w, "progress");

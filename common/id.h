@@ -21,7 +21,7 @@ void id_new(char id[JOB_ID_BYTES]);
 /* An id of given time and randomness; for tests and replays. This function can't fail. */
 void id_make(char id[JOB_ID_BYTES], int64_t wall_ms, const uint8_t random[9]);
 
-/* The id that belongs to an idempotency key of a tenant ("default" as long as there is one).
+/* The id that belongs to an idempotency key of a tenant.
  * Errors: ERR_BADARG when the key is empty or longer than ID_KEY_MAX bytes. */
 MUST_USE status id_from_key(char id[JOB_ID_BYTES], const char *tenant, const char *key);
 

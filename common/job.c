@@ -10,6 +10,9 @@ static const struct {
     enum job_state next[JOB_EVENT_COUNT]; /* JOB_ILLEGAL, 0, where the event is refused */
 } states[JOB_STATE_COUNT] = {
     [JOB_ILLEGAL] = { .name = "unknown", .next = { [JOB_EVENT_SUBMIT] = JOB_QUEUED } },
+    [JOB_BLOCKED] = { .name = "blocked",
+                      .next = { [JOB_EVENT_DUE] = JOB_QUEUED,
+                                [JOB_EVENT_CANCEL] = JOB_CANCELLED } },
     [JOB_QUEUED] = { .name = "queued",
                      .next = { [JOB_EVENT_CLAIM] = JOB_LEASED,
                                [JOB_EVENT_CANCEL] = JOB_CANCELLED } },
@@ -31,7 +34,7 @@ static const struct {
                                 [JOB_EVENT_RELEASE] = JOB_QUEUED,
                                 [JOB_EVENT_CANCEL] = JOB_CANCELLED } },
     [JOB_DONE] = { .name = "done", .is_final = true },
-    [JOB_DEAD] = { .name = "dead", .is_final = true },
+    [JOB_DEAD] = { .name = "dead", .is_final = true, .next = { [JOB_EVENT_REDRIVE] = JOB_QUEUED } },
     [JOB_CANCELLED] = { .name = "cancelled", .is_final = true },
 };
 

@@ -6,7 +6,10 @@
  *               |  '----release-------------------- -' |
  *               '--due-- DELAYED <-----fail, expire with tries left
  *
- *   cancel: QUEUED, DELAYED, LEASED, RUNNING --> CANCELLED
+ *   submit with a delay --> DELAYED; with jobs to wait for --> BLOCKED --due--> QUEUED
+ *   cancel: QUEUED, DELAYED, BLOCKED, LEASED, RUNNING --> CANCELLED
+ *   redrive: DEAD --> QUEUED
+ *   a deadline that passes: any of the first five --> DEAD
  *
  * The transitions themselves happen in common/store.lua, atomically; this table is what they are
  * tested against, and what people read. */
@@ -27,8 +30,9 @@ enum job_event {
     JOB_EVENT_RETRY,    /* the holder failed or vanished, and there are tries left */
     JOB_EVENT_KILL,     /* the holder failed for good, or no tries are left */
     JOB_EVENT_RELEASE,  /* the holder gives it back, or vanished before it started */
-    JOB_EVENT_DUE,      /* the wait before the next try is over */
+    JOB_EVENT_DUE,      /* the wait is over: for the next try, a delay, or other jobs */
     JOB_EVENT_CANCEL,
+    JOB_EVENT_REDRIVE, /* an operator gives a dead job all its tries again */
     JOB_EVENT_COUNT
 };
 
@@ -39,7 +43,7 @@ enum job_state job_next(enum job_state from, enum job_event event);
 bool job_is_final(enum job_state state);
 
 /* Word of a state in Redis, JSON and --state: "queued", "delayed", "leased", "running", "done",
- * "dead", "cancelled"; "unknown" for JOB_ILLEGAL. This function can't fail. */
+ * "dead", "cancelled", "blocked"; "unknown" for JOB_ILLEGAL. This function can't fail. */
 const char *job_state_name(enum job_state state);
 
 /* The state with that name; JOB_ILLEGAL when there is none. */

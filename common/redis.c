@@ -356,6 +356,20 @@ status redis_next(struct redis *redis, const struct redis_value **value)
     return OK;
 }
 
+struct redis_value *redis_take(struct redis *redis)
+{
+    struct redis_value *value = (void *)redis->reply;
+
+    redis->reply = NULL;
+    return value;
+}
+
+void redis_free_value(struct redis_value *value)
+{
+    if (value)
+        freeReplyObject(value);
+}
+
 int redis_fd(const struct redis *redis)
 {
     return redis->fd;

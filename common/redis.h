@@ -70,6 +70,10 @@ MUST_USE status redis_receive(struct redis *redis, size_t *got);
  * Errors: ERR_CORRUPT when these are no replies. */
 MUST_USE status redis_next(struct redis *redis, const struct redis_value **value);
 
+/* Keep the last reply of redis_next beyond the next call; redis_free_value gives it back. */
+struct redis_value *redis_take(struct redis *redis);
+void redis_free_value(struct redis_value *value);
+
 /* The descriptor to poll for reading. */
 int redis_fd(const struct redis *redis);
 

@@ -5,6 +5,8 @@
  *     ^                 |                             |                             |
  *     '-----------------'------------ lost -----------'-----------------------------'
  *
+ * With Sentinel there is ASKING before CHECKING. Where replicas shall confirm, a WAIT follows the
+ * changes of a turn, and their answers are held until its own is there.
  * Calls are only sent while UP. When the connection is lost, every call under way is answered
  * ERR_UNAVAILABLE: it may or may not have happened, and it may be repeated, which is the caller's
  * decision. A server that forgot the library (NOSCRIPT: it was restarted, or SCRIPT FLUSH) gets it
@@ -22,17 +24,19 @@
 #include "common/base/file.h"
 #include "common/base/limits.h"
 #include "common/base/log.h"
+#include "common/digest.h"
 #include "common/redis.h"
 #include "common/store_priv.h"
+#include "common/store_route.h"
 
-/* common/store.lua, made a C string by the build. */
-extern const char store_lua[];
+/* The library, made C strings by the build; its files are loaded as one, in this order. */
+extern const char store_lua[], store_query_lua[], store_admin_lua[];
 
 /* Calls under way; a broker's turn is below 2,000 of them. */
 #define CALLS_MAX 16384
 
-/* One list reply: 128 jobs of up to 8 KiB, of which the strings stay in Redis' reply. */
-#define REPLY_ARENA_BYTES ((size_t)64 << 10)
+/* One reply of 4096 rows; their strings stay in Redis' reply. */
+#define REPLY_ARENA_BYTES ((size_t)1 << 20)
 
 #define TIMEOUT_DEFAULT_MS 5000
 #define LOADING_WAIT_MS 30000 /* store_open waits so long for a server that reads its files */
@@ -41,28 +45,43 @@ extern const char store_lua[];
 #define RESENDS_MAX 3
 #define PASSWORD_BYTES_MAX 512
 
-/* Functions and script flags came with it. */
-#define VERSION_MIN_MAJOR 7
+/* Functions and script flags came with 7; before that, scripts are called by their digest, and a
+ * full Redis refuses what ends jobs as well. */
+#define FUNCTIONS_MAJOR 7
+#define VERSION_MIN_MAJOR 6
+#define VERSION_MIN_MINOR 2
 
-#define SCHEMA "1" /* of the keys; a change that old programs can't read gets a new number */
+#define SCHEMA "2" /* of the keys; a change that old programs can't read gets a new number */
 
-enum phase { PHASE_DOWN = 0, PHASE_CHECKING, PHASE_LOADING, PHASE_UP };
+enum phase { PHASE_DOWN = 0, PHASE_ASKING, PHASE_CHECKING, PHASE_LOADING, PHASE_UP };
 
 /* A call that waits for its reply. */
 struct waiting {
-    enum store_op op; /* STORE_NONE: the library on its way again */
+    enum store_op op; /* STORE_NONE: the library on its way again, or WAIT */
+    bool is_wait;     /* STORE_NONE: WAIT */
     uint64_t tag;
     int resends;
     struct buf command; /* kept to be sent again */
 };
 
+/* A call whose reply is there, and is handed out when enough replicas have what it changed. */
+struct held {
+    struct waiting call;
+    struct redis_value *value;
+};
+
 struct store {
-    struct redis_address address;
+    struct store_route route;
+    struct redis_address address; /* of the present or last connection */
+    int replicas;
+    size_t unconfirmed; /* changes sent since the last WAIT */
+    struct held *held;  /* CALLS_MAX places; NULL without replicas */
+    size_t held_count;
     char password[PASSWORD_BYTES_MAX];
     char user[128]; /* "": the default one */
     char tls_paths[3][FILE_PATH_BYTES];
     struct tls_files tls; /* in tls_paths */
-    bool allow_unsafe;
+    bool allow_unsafe, no_functions;
     int64_t timeout_ms;
     enum phase phase;
     struct redis *redis;   /* NULL while DOWN */
@@ -74,9 +93,11 @@ struct store {
     bool is_idle;          /* nothing was waited for at the end of the last store_step */
     int64_t retry_at_ms;   /* DOWN: when to try again */
     int64_t retry_wait_ms; /* DOWN: wait after the next failure */
+    bool is_redirected;    /* the last failure named another address */
     bool is_loading_data;  /* the last failure was a server that reads its files */
     bool was_up;           /* for logs */
     char why[512];         /* why it is not UP */
+    int major;             /* of Redis' version */
     struct store_scripts scripts;
     struct arena arena;   /* of the reply being handed out */
     struct job_spec spec; /* likewise */
@@ -134,6 +155,12 @@ static void fail_all(struct store *s, store_reply_fn on_reply, void *self)
             answer_unavailable(&w, s->why, on_reply, self);
         buf_free(&w.command);
     }
+    for (size_t i = 0; i < s->held_count; i++) {
+        answer_unavailable(&s->held[i].call, s->why, on_reply, self);
+        redis_free_value(s->held[i].value);
+        buf_free(&s->held[i].call.command);
+    }
+    s->held_count = s->unconfirmed = 0;
     s->reloads = 0;
 }
 
@@ -171,11 +198,29 @@ enum step {
     STEP_END
 };
 
+/* Ask a sentinel who the master is. */
+static status start_asking(struct store *s)
+{
+    status st = OK;
+
+    s->phase = PHASE_ASKING;
+    TRY(redis_connect(&s->redis, &s->address, &s->tls));
+    TRY(SEND(s, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", s->route.master));
+    TRY(redis_send(s->redis));
+out:
+    return st;
+}
+
 static status start_checking(struct store *s)
 {
     char db[16];
+    bool is_sentinel;
     status st = OK;
 
+    s->is_redirected = false;
+    s->address = *store_route_pick(&s->route, &is_sentinel);
+    if (is_sentinel)
+        return start_asking(s);
     snprintf(db, sizeof(db), "%d", s->address.db);
     TRY(redis_connect(&s->redis, &s->address, &s->tls));
     s->phase = PHASE_CHECKING;
@@ -194,33 +239,89 @@ out:
     return st;
 }
 
-/* Queue SCRIPT LOAD of the library with its first line. Redis 7 refuses a script without allow-oom
- * before it has done anything when its memory is full. */
-static status send_load(struct store *s, const char *first_line)
+/* How the library begins and ends in its two forms, as functions and as scripts. Redis 7 refuses a
+ * form without allow-oom before it has done anything when its memory is full. */
+static const char run_function[] =
+    "local function run(keys, args) T = keys[1] return F[args[1]](unpack(args, 2)) end\n";
+static const char run_script[] = "T = KEYS[1]\nreturn F[ARGV[1]](unpack(ARGV, 2))\n";
+
+/* The text of one form. Errors: ERR_NOMEM. */
+static status write_library(const struct store *s, bool may_fill, struct buf *text)
 {
-    struct buf script = { .max_bytes = LIMIT_TEXT_FILE_BYTES };
+    char first[128] = "", last[256] = "";
     status st = OK;
 
-    TRY(buf_append_text(&script, first_line));
-    TRY(buf_append_text(&script, store_lua));
-    TRY(SEND(s, "SCRIPT", "LOAD", script.data));
+    if (s->scripts.are_functions) {
+        const char *name = may_fill ? s->scripts.work : s->scripts.submit;
+
+        snprintf(first, sizeof(first), "#!lua name=%s\n", name);
+        snprintf(last, sizeof(last),
+                 "redis.register_function{function_name='%s', callback=run%s}\n", name,
+                 may_fill ? ", flags={'allow-oom'}" : "");
+    } else if (s->major >= FUNCTIONS_MAJOR) {
+        snprintf(first, sizeof(first), "#!lua%s\n", may_fill ? " flags=allow-oom" : "");
+    }
+    TRY(buf_append_text(text, first));
+    TRY(buf_append_text(text, store_lua));
+    TRY(buf_append_text(text, store_query_lua));
+    TRY(buf_append_text(text, store_admin_lua));
+    TRY(buf_append_text(text, s->scripts.are_functions ? run_function : run_script));
+    TRY(buf_append_text(text, last));
 out:
-    buf_free(&script);
     return st;
 }
 
-static const char first_line_submit[] = "#!lua\n";
-static const char first_line_work[] = "#!lua flags=allow-oom\n";
+/* Queue the loading of one form. */
+static status send_load(struct store *s, bool may_fill)
+{
+    struct buf text = { .max_bytes = LIMIT_TEXT_FILE_BYTES };
+    status st = OK;
+
+    TRY(write_library(s, may_fill, &text));
+    if (s->scripts.are_functions)
+        TRY(SEND(s, "FUNCTION", "LOAD", text.data));
+    else
+        TRY(SEND(s, "SCRIPT", "LOAD", text.data));
+out:
+    buf_free(&text);
+    return st;
+}
+
+/* Functions are named after what they do and what they are: brokers of two releases share a Redis
+ * while they are exchanged. */
+static status name_functions(struct store *s)
+{
+    uint8_t sha256[DIGEST_BYTES];
+    struct digest d = { 0 };
+    char text[2 * 8 + 1];
+    status st = OK;
+
+    TRY(digest_begin(&d));
+    TRY(digest_add(&d, store_lua, strlen(store_lua)));
+    TRY(digest_add(&d, store_query_lua, strlen(store_query_lua)));
+    TRY(digest_add(&d, store_admin_lua, strlen(store_admin_lua)));
+    TRY(digest_end(&d, sha256));
+    for (int i = 0; i < 8; i++)
+        snprintf(text + 2 * i, 3, "%02x", sha256[i]);
+    snprintf(s->scripts.submit, sizeof(s->scripts.submit), "onestep_submit_%s", text);
+    snprintf(s->scripts.work, sizeof(s->scripts.work), "onestep_work_%s", text);
+out:
+    digest_free(&d);
+    return st;
+}
 
 static status start_loading(struct store *s)
 {
     status st = OK;
 
     s->phase = PHASE_LOADING;
+    s->scripts.are_functions = s->major >= FUNCTIONS_MAJOR && !s->no_functions;
+    if (s->scripts.are_functions)
+        TRY(name_functions(s));
     TRY(SEND(s, "HSETNX", STORE_TAG "config", "schema", SCHEMA));
     TRY(SEND(s, "HGET", STORE_TAG "config", "schema"));
-    TRY(send_load(s, first_line_submit));
-    TRY(send_load(s, first_line_work));
+    TRY(send_load(s, false));
+    TRY(send_load(s, true));
     TRY(redis_send(s->redis));
 out:
     return st;
@@ -230,6 +331,10 @@ static status step_refused(struct store *s, const char *why)
 {
     const char *at = s->address.label;
 
+    if (strncmp(why, "MOVED", 5) == 0 && store_route_move(&s->route, why) == OK) {
+        s->is_redirected = true;
+        return FAIL(ERR_UNAVAILABLE, "Redis at %s sends us to %s", at, s->route.target.label);
+    }
     s->is_loading_data = strncmp(why, "LOADING", 7) == 0;
     if (s->is_loading_data)
         return FAIL(ERR_UNAVAILABLE, "Redis at %s is still reading its files; try again soon", at);
@@ -253,14 +358,19 @@ static const char *info_value(const char *info, const char *name)
     return at && (at == info || at[-1] == '\n') ? at + strlen(name) : "";
 }
 
-static status check_info(const struct store *s, const char *info)
+static status check_info(struct store *s, const char *info)
 {
     const char *version = info_value(info, "redis_version:");
     const char *role = info_value(info, "role:");
+    const char *dot = strchr(version, '.');
+    int minor = dot ? atoi(dot + 1) : 0;
 
-    if (atoi(version) < VERSION_MIN_MAJOR)
-        return FAIL(ERR_CONFLICT, "Redis at %s has version %.*s; Onestep needs %d.0 or newer",
-                    s->address.label, (int)strcspn(version, "\r\n"), version, VERSION_MIN_MAJOR);
+    s->major = atoi(version);
+    if (s->major < VERSION_MIN_MAJOR ||
+        (s->major == VERSION_MIN_MAJOR && minor < VERSION_MIN_MINOR))
+        return FAIL(ERR_CONFLICT, "Redis at %s has version %.*s; Onestep needs %d.%d or newer",
+                    s->address.label, (int)strcspn(version, "\r\n"), version, VERSION_MIN_MAJOR,
+                    VERSION_MIN_MINOR);
     if (strncmp(role, "master", 6) != 0)
         return FAIL(ERR_UNAVAILABLE, "Redis at %s is a replica; set redis_url to its master",
                     s->address.label);
@@ -299,11 +409,13 @@ static status check_fsync(const struct store *s, const struct redis_value *value
     return OK;
 }
 
-static status take_sha(char sha[41], const struct redis_value *value)
+static status take_loaded(const struct store *s, char sha[64], const struct redis_value *value)
 {
     size_t len;
     const char *text = redis_text(value, &len);
 
+    if (s->scripts.are_functions)
+        return OK; /* its name was ours to choose */
     if (len != 40)
         return FAIL(ERR_CORRUPT, "Redis answers SCRIPT LOAD with \"%.60s\"", text);
     memcpy(sha, text, 41);
@@ -322,13 +434,26 @@ static status check_schema(const struct store *s, const struct redis_value *valu
     return OK;
 }
 
+/* A library may be there already, and then need not be loaded: by another broker, or by an
+ * administrator for users who may not. If it is not there after all, the first call says so. */
+static bool may_be_loaded(const struct store *s, const char *why)
+{
+    return s->scripts.are_functions &&
+           (strstr(why, "already exists") || strncmp(why, "NOPERM", 6) == 0 ||
+            strncmp(why, "OOM", 3) == 0);
+}
+
 static status check_step(struct store *s, enum step step, const struct redis_value *value)
 {
     bool is_setting = step >= STEP_APPENDONLY && step <= STEP_POLICY;
 
     if (redis_kind(value) == REDIS_ERROR) {
+        bool is_moved = strncmp(redis_text(value, NULL), "MOVED", 5) == 0;
+
         /* Without memory the schema can't be set, but it may be there from before. */
-        if (step == STEP_SCHEMA_SET || (is_setting && s->allow_unsafe))
+        if ((step == STEP_SCHEMA_SET && !is_moved) || (is_setting && s->allow_unsafe))
+            return OK;
+        if (step >= STEP_LOAD_SUBMIT && may_be_loaded(s, redis_text(value, NULL)))
             return OK;
         if (is_setting && strncmp(redis_text(value, NULL), "NOPERM", 6) == 0)
             return FAIL(ERR_CONFLICT,
@@ -354,9 +479,9 @@ static status check_step(struct store *s, enum step step, const struct redis_val
     case STEP_SCHEMA:
         return check_schema(s, value);
     case STEP_LOAD_SUBMIT:
-        return take_sha(s->scripts.submit, value);
+        return take_loaded(s, s->scripts.submit, value);
     case STEP_LOAD_WORK:
-        return take_sha(s->scripts.work, value);
+        return take_loaded(s, s->scripts.work, value);
     case STEP_END:
         break;
     }
@@ -401,6 +526,8 @@ static void go_down(struct store *s, int64_t now_ms)
     redis_close(s->redis);
     s->redis = NULL;
     s->phase = PHASE_DOWN;
+    if (!s->is_redirected)
+        store_route_fail(&s->route);
     s->retry_at_ms = now_ms + s->retry_wait_ms;
     s->retry_wait_ms = s->retry_wait_ms * 2 < RETRY_MAX_MS ? s->retry_wait_ms * 2 : RETRY_MAX_MS;
 }
@@ -415,8 +542,8 @@ static status send_again(struct store *s, struct waiting *w)
     if (s->count + 2 >= CALLS_MAX || ++w->resends > RESENDS_MAX)
         return FAIL(ERR_UNAVAILABLE, "Redis at %s keeps forgetting scripts", s->address.label);
     if (s->reloads == 0) {
-        TRY(send_load(s, first_line_submit));
-        TRY(send_load(s, first_line_work));
+        TRY(send_load(s, false));
+        TRY(send_load(s, true));
         s->reloads = 2;
         *waiting_at(s, s->count++) = (struct waiting){ .op = STORE_NONE };
         *waiting_at(s, s->count++) = (struct waiting){ .op = STORE_NONE };
@@ -426,6 +553,41 @@ static status send_again(struct store *s, struct waiting *w)
     w->command = (struct buf){ 0 };
 out:
     return st;
+}
+
+/* --- replicas --- */
+
+/* Is a change lost that its caller was told of, when a replica without it takes over? Claims and
+ * renewals may be lost: their leases are judged again. */
+static bool must_be_copied(enum store_op op)
+{
+    return op == STORE_SUBMIT || op == STORE_COMPLETE || op == STORE_CANCEL || op == STORE_FAIL ||
+           op == STORE_REDRIVE || op == STORE_QUOTA || op == STORE_PAUSE;
+}
+
+/* Queue WAIT behind the changes that were queued since the last one. */
+static status confirm(struct store *s)
+{
+    char replicas[16], limit_ms[24];
+    status st = OK;
+
+    if (s->replicas == 0 || s->unconfirmed == 0 || s->phase != PHASE_UP || s->count >= CALLS_MAX)
+        return OK;
+    snprintf(replicas, sizeof(replicas), "%d", s->replicas);
+    snprintf(limit_ms, sizeof(limit_ms), "%lld", (long long)(s->timeout_ms / 2));
+    TRY(SEND(s, "WAIT", replicas, limit_ms));
+    *waiting_at(s, s->count++) = (struct waiting){ .op = STORE_NONE, .is_wait = true };
+    s->unconfirmed = 0;
+out:
+    return st;
+}
+
+/* Keep the reply to *w, which it takes, until its WAIT is answered. */
+static void hold(struct store *s, struct waiting *w)
+{
+    CHECK(s->held_count < CALLS_MAX);
+    s->held[s->held_count++] = (struct held){ *w, redis_take(s->redis) };
+    w->command = (struct buf){ 0 };
 }
 
 /* What an error that Redis gives to a script means for the caller. */
@@ -457,21 +619,50 @@ static void answer(struct store *s, const struct waiting *w, const struct redis_
     hand_out(&reply, on_reply, self);
 }
 
+/* WAIT was answered: the changes before it are on so many replicas. */
+static void take_confirmation(struct store *s, int64_t count, store_reply_fn on_reply, void *self)
+{
+    size_t held = s->held_count; /* answers may bring new calls, but no new held ones */
+    char why[400];
+
+    snprintf(
+        why, sizeof(why),
+        "Redis at %s has it, but %lld of the %d replicas that shall (redis_replicas); ask again",
+        s->address.label, (long long)count, s->replicas);
+    s->held_count = 0;
+    for (size_t i = 0; i < held; i++) {
+        struct held h = s->held[i];
+
+        if (count >= s->replicas)
+            answer(s, &h.call, h.value, on_reply, self);
+        else
+            answer_unavailable(&h.call, why, on_reply, self);
+        redis_free_value(h.value);
+        buf_free(&h.call.command);
+    }
+}
+
 static status take_reply(struct store *s, const struct redis_value *value, store_reply_fn on_reply,
                          void *self)
 {
     bool is_error = redis_kind(value) == REDIS_ERROR;
-    bool is_forgotten = is_error && strncmp(redis_text(value, NULL), "NOSCRIPT", 8) == 0;
+    bool is_forgotten = is_error && (strncmp(redis_text(value, NULL), "NOSCRIPT", 8) == 0 ||
+                                     strstr(redis_text(value, NULL), "Function not found"));
     bool is_replica = is_error && strncmp(redis_text(value, NULL), "READONLY", 8) == 0;
+    bool is_moved = is_error && strncmp(redis_text(value, NULL), "MOVED", 5) == 0;
+    char moved[256];
     struct waiting w;
     status st = OK;
 
+    snprintf(moved, sizeof(moved), "%s", redis_text(value, NULL));
     if (s->count == 0)
         return FAIL(ERR_CORRUPT, "Redis at %s answers what was not asked", s->address.label);
     w = take_first(s);
-    if (w.op == STORE_NONE) {
+    if (w.is_wait) {
+        take_confirmation(s, redis_int(value), on_reply, self);
+    } else if (w.op == STORE_NONE) {
         s->reloads--;
-        if (is_error)
+        if (is_error && !may_be_loaded(s, redis_text(value, NULL)))
             st = step_refused(s, redis_text(value, NULL));
     } else if (is_forgotten) {
         st = send_again(s, &w);
@@ -480,10 +671,14 @@ static status take_reply(struct store *s, const struct redis_value *value, store
             answer_unavailable(&w, s->why, on_reply, self);
             st = FAIL(st, "%s", s->why); /* the answer may have brought a failure of its own */
         }
+    } else if (!is_error && s->replicas > 0 && must_be_copied(w.op)) {
+        hold(s, &w);
     } else {
         answer(s, &w, value, on_reply, self);
     }
     buf_free(&w.command);
+    if (st == OK && is_moved)
+        st = step_refused(s, moved);
     if (st == OK && is_replica) /* a failover: the address has to be looked up again */
         st = FAIL(ERR_UNAVAILABLE, "Redis at %s has become a replica", s->address.label);
     return st;
@@ -506,6 +701,12 @@ static status read_replies(struct store *s, int64_t now_ms, store_reply_fn on_re
         if (s->phase == PHASE_UP) {
             TRY(take_reply(s, value, on_reply, self));
             continue;
+        }
+        if (s->phase == PHASE_ASKING) {
+            TRY(store_route_name(&s->route, value));
+            redis_close(s->redis);
+            s->redis = NULL;
+            return start_checking(s);
         }
         TRY(take_step(s, value));
         if (s->phase == PHASE_UP) /* calls that came too early were never sent */
@@ -558,11 +759,12 @@ status store_add(struct store *store, const struct store_call *call)
     struct waiting w = { .op = call->op, .tag = call->tag, .command.max_bytes = LIMIT_MSG_BYTES };
     status st = OK;
 
-    if (store->count >= CALLS_MAX)
+    if (store->count + store->held_count >= CALLS_MAX)
         return FAIL(ERR_FULL, "%d calls to Redis are under way; try again later", CALLS_MAX);
     if (store->phase == PHASE_UP) {
         TRY(store_format(call, &store->scripts, &w.command));
         TRY(redis_add(store->redis, w.command.data, w.command.len));
+        store->unconfirmed += must_be_copied(w.op);
     }
     *waiting_at(store, store->count++) = w;
     return OK;
@@ -574,7 +776,7 @@ out:
 void store_flush(struct store *store)
 {
     /* What went wrong is found again, and handled, by the next store_step. */
-    if (store->redis && redis_send(store->redis) != OK)
+    if (store->redis && (confirm(store) != OK || redis_send(store->redis) != OK))
         log_debug("store.flush", "reason=\"%s\"", status_message());
 }
 
@@ -599,7 +801,7 @@ int64_t store_wait_ms(const struct store *store, int64_t now_ms)
 
 size_t store_pending(const struct store *store)
 {
-    return store->count;
+    return store->count + store->held_count;
 }
 
 bool store_is_connected(const struct store *store)
@@ -651,6 +853,7 @@ static void expect_no_reply(void *self, const struct store_reply *reply)
 static status first_connection(struct store *s)
 {
     int64_t deadline_ms = clock_mono_ms() + LOADING_WAIT_MS;
+    size_t failures = 0;
 
     while (s->phase != PHASE_UP) {
         int64_t now_ms = clock_mono_ms();
@@ -661,7 +864,9 @@ static status first_connection(struct store *s)
             continue;
         }
         st = step(s, now_ms, expect_no_reply, NULL);
-        if (st != OK && (!s->is_loading_data || now_ms > deadline_ms))
+        if (st != OK &&
+            ((!s->is_loading_data && !s->is_redirected && ++failures >= s->route.seed_count) ||
+             now_ms > deadline_ms))
             return st;
         if (st != OK)
             go_down(s, now_ms);
@@ -701,14 +906,20 @@ status store_open(struct store **store, const struct store_config *config)
     if (!s)
         return FAIL(ERR_NOMEM, "no memory for the store");
     s->allow_unsafe = config->allow_unsafe;
+    s->no_functions = config->no_functions;
     s->timeout_ms = config->timeout_ms > 0 ? config->timeout_ms : TIMEOUT_DEFAULT_MS;
     s->retry_wait_ms = RETRY_FIRST_MS;
-    TRY(redis_parse_url(&s->address, config->url));
+    s->replicas = config->replicas;
+    TRY(store_route_parse(&s->route, config->url));
     if (config->password_file && *config->password_file)
         TRY(read_password(s, config->password_file));
     TRY(copy_login(s, config));
     s->queue = calloc(CALLS_MAX, sizeof(*s->queue));
     if (!s->queue)
+        TRY(FAIL(ERR_NOMEM, "no memory for the store"));
+    if (s->replicas > 0)
+        s->held = calloc(CALLS_MAX, sizeof(*s->held));
+    if (s->replicas > 0 && !s->held)
         TRY(FAIL(ERR_NOMEM, "no memory for the store"));
     TRY(arena_open(&s->arena, "store reply", REPLY_ARENA_BYTES));
     TRY(first_connection(s));
@@ -728,7 +939,12 @@ void store_close(struct store *store)
 
         buf_free(&w.command);
     }
+    for (size_t i = 0; i < store->held_count; i++) {
+        redis_free_value(store->held[i].value);
+        buf_free(&store->held[i].call.command);
+    }
     redis_close(store->redis);
+    free(store->held);
     arena_close(&store->arena);
     explicit_bzero(store->password, sizeof(store->password));
     free(store->queue);

@@ -3,7 +3,7 @@
  * The truth about a job is its hash; every index is derived from it inside the same script
  * (common/store.lua), so that a call happens wholly or not at all. Calls are queued with store_add,
  * sent together by store_flush (one pipeline, one fsync) and answered by store_step in the order of
- * their tags' arrival. A call is answered exactly once.
+ * their tags' arrival, those that wait for replicas later. A call is answered exactly once.
  *
  * code in a reply:
  *   OK               the store did it, or refused it: verdict and state say which
@@ -29,11 +29,14 @@ struct store;
 
 /* Where and how to connect; strings are borrowed for store_open. */
 struct store_config {
-    const char *url;           /* redis[s]://HOST:PORT[/DB] or unix:///PATH[?db=N] */
+    const char *url;           /* redis[s]://HOST:PORT[,...][/DB], unix:///PATH[?db=N] or
+                                  sentinel://HOST:PORT[,...]/MASTER */
     const char *password_file; /* its first line is the password; "" or NULL: none */
     const char *user;          /* of Redis' ACL; "" or NULL: the default one */
     struct tls_files tls;      /* for rediss:// */
     bool allow_unsafe;         /* accept a server that may forget acknowledged jobs */
+    bool no_functions;         /* EVALSHA also where Redis has functions; for tests */
+    int replicas;              /* that must have a change before it is acknowledged; 0: none */
     int64_t timeout_ms;        /* silence after which a connection is given up; 0: 5000 */
 };
 
@@ -52,7 +55,35 @@ enum store_op {
     STORE_LIST,
     STORE_STATS,
     STORE_AUDIT,
+    STORE_BATCH,       /* rows: total, left, done, dead, cancelled; no row: no such batch */
+    STORE_EVENTS,      /* rows: cursor, job, state, tenant, batch */
+    STORE_QUEUES,      /* rows: model, MiB needed, tenant, ready, "" or what holds it: cap, pause */
+    STORE_WHY,         /* rows: one sentence each on why a job does not run; no row: no such job */
+    STORE_QUOTA,       /* verdict */
+    STORE_TENANTS,     /* rows: tenant, waiting, held, bytes, paused, and the fields of a quota */
+    STORE_PAUSE,       /* verdict; REFUSED: this can only be paused, not drained */
+    STORE_FRONT,       /* verdict */
+    STORE_REDRIVE,     /* verdict */
+    STORE_REDRIVE_ALL, /* one row: cursor of the next page ("" on the last), number revived */
     STORE_OP_COUNT
+};
+
+/* Limits of one tenant; 0: none. */
+struct store_quota {
+    const char *tenant;
+    int64_t queued_max;  /* jobs that wait */
+    int64_t running_max; /* jobs that are leased or run */
+    int64_t bytes_max;   /* parameters of all its jobs */
+    int64_t rate, burst; /* submissions: a second in the long run, and at once */
+    int64_t weight;      /* share of the devices against other tenants, 1.. */
+};
+
+/* What a pause is about, and what shall happen to it. */
+enum store_scope { STORE_ALL = 0, STORE_MODEL, STORE_TENANT };
+enum store_mode {
+    STORE_RUN = 0, /* end of a pause or drain */
+    STORE_HOLD,    /* what runs goes on, nothing more starts */
+    STORE_DRAIN    /* STORE_ALL: no more jobs are taken, what is there runs */
 };
 
 /* How failed attempts are tried again: after base, 2 base, 4 base, ... up to cap; the upper half of
@@ -78,6 +109,7 @@ struct store_call {
             const char *worker; /* "host/id", shown to people */
             uint64_t nonce;     /* random, new for each call */
             int64_t lease_ms;
+            int64_t memory_mib; /* of the worker's device; 0: not known */
         } claim;
         struct {
             const struct msg_lease_state *state;
@@ -94,7 +126,24 @@ struct store_call {
             struct store_retry retry;
         } fail;
         struct lease release;
-        const char *cancel; /* job */
+        const char *cancel;  /* job */
+        const char *why;     /* job */
+        const char *front;   /* job: before all others of its tenant */
+        const char *redrive; /* job: dead, gets all its tries again */
+        struct {
+            const char *tenant, *name;
+        } batch;
+        struct {
+            const char *cursor; /* ""; or of the last row seen, digits and '-' */
+            int64_t limit;
+        } events, redrive_all;
+        struct store_quota quota;
+        struct {
+            enum store_scope scope;
+            const char *name; /* of the model or tenant */
+            enum store_mode mode;
+        } pause;
+        bool audit_repair; /* derive anew what disagrees with the jobs */
         struct msg_ids status;
         struct msg_list list;
         struct {
@@ -107,13 +156,21 @@ struct store_call {
     };
 };
 
+#define STORE_CELLS_MAX 12
+
+/* A row of an answer: texts, as many as the comment of its op names. */
+struct store_row {
+    const char *cells[STORE_CELLS_MAX]; /* beyond cell_count: "" */
+    size_t cell_count;
+};
+
 /* One answer. Everything is borrowed for the call of the store_reply_fn. */
 struct store_reply {
     enum store_op op;
     uint64_t tag;
     status code;
     const char *sentence;          /* when code is not OK */
-    enum msg_verdict verdict;      /* submit, renew, complete, fail, release, cancel */
+    enum msg_verdict verdict;      /* of the ops that change a job; and see enum store_op */
     enum job_state state;          /* of the job after the call, for the same */
     struct lease lease;            /* claim; cancel of a leased job: the lease that was ended */
     const char *worker;            /* cancel of a leased job: who held it */
@@ -125,6 +182,8 @@ struct store_reply {
     int64_t promoted;    /* sweep: delayed jobs that became ready */
     int64_t next_due_ms; /* sweep: until the next lease or delay ends; -1: nothing is waited for */
     int64_t job_counts[JOB_STATE_COUNT]; /* stats */
+    const struct store_row *rows;        /* the ops that say so, and what an audit found */
+    size_t row_count;
 };
 
 /* Takes one answer; self is what was given to store_step. May call store_add. */

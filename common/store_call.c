@@ -1,5 +1,5 @@
-/* DESIGN: each call is one EVALSHA of a function in common/store.lua; the comments there name
- * the arguments in the order in which they are given here. */
+/* DESIGN: each call is one FCALL or EVALSHA of a function in common/store*.lua; the comments there
+ * name the arguments in the order in which they are given here. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -72,11 +72,17 @@ static status add_submit(struct args *a, const struct store_call *call, struct b
     if (st != OK)
         return st;
     add_text(a, call->submit.job);
+    add_text(a, *spec->tenant ? spec->tenant : SPEC_TENANT_DEFAULT);
     add_text(a, spec->model);
     add_int(a, spec->priority);
     add_int(a, spec->attempts);
     add_int(a, spec->timeout_s * 1000);
     add_text(a, spec->labels);
+    add_text(a, spec->batch);
+    add_int(a, spec->delay_s * 1000);
+    add_int(a, spec->deadline_s * 1000);
+    add_text(a, spec->after);
+    add_text(a, spec->after_failed == SPEC_RUN_ANYWAY ? "run" : "cancel");
     add_int(a, call->submit.queued_max);
     add_bytes(a, bytes->data, bytes->len);
     return OK;
@@ -87,6 +93,7 @@ static void add_claim(struct args *a, const struct store_call *call)
     add_text(a, call->claim.worker);
     add_nonce(a, call->claim.nonce);
     add_int(a, call->claim.lease_ms);
+    add_int(a, call->claim.memory_mib);
     for (size_t i = 0; i < call->claim.model_count; i++)
         add_text(a, call->claim.models[i]);
 }
@@ -115,7 +122,6 @@ static void add_fail(struct args *a, const struct store_call *call)
     add_lease(a, &call->fail.lease);
     add_text(a, status_name(call->fail.code));
     add_text(a, call->fail.sentence);
-    add_text(a, status_is_retryable(call->fail.code) ? "0" : "1");
     add_retry(a, &call->fail.retry);
 }
 
@@ -144,12 +150,85 @@ static void add_stats(struct args *a)
         add_text(a, job_state_name((enum job_state)i));
 }
 
+static void add_quota(struct args *a, const struct store_quota *quota)
+{
+    add_text(a, quota->tenant);
+    add_int(a, quota->queued_max);
+    add_int(a, quota->running_max);
+    add_int(a, quota->bytes_max);
+    add_int(a, quota->rate);
+    add_int(a, quota->burst);
+    add_int(a, quota->weight > 0 ? quota->weight : 1);
+}
+
+static void add_pause(struct args *a, const struct store_call *call)
+{
+    static const char *const scopes[] = { "all", "model", "tenant" };
+    static const char *const modes[] = { "resume", "pause", "drain" };
+
+    add_text(a, scopes[call->pause.scope]);
+    add_text(a, call->pause.scope == STORE_ALL ? "" : call->pause.name);
+    add_text(a, modes[call->pause.mode]);
+}
+
 static const char *const function_names[STORE_OP_COUNT] = {
-    [STORE_SUBMIT] = "submit",     [STORE_CLAIM] = "claim", [STORE_RENEW] = "renew",
-    [STORE_COMPLETE] = "complete", [STORE_FAIL] = "fail",   [STORE_RELEASE] = "release",
-    [STORE_CANCEL] = "cancel",     [STORE_SWEEP] = "sweep", [STORE_STATUS] = "status",
-    [STORE_LIST] = "list",         [STORE_STATS] = "stats", [STORE_AUDIT] = "audit",
+    [STORE_SUBMIT] = "submit",   [STORE_CLAIM] = "claim",
+    [STORE_RENEW] = "renew",     [STORE_COMPLETE] = "complete",
+    [STORE_FAIL] = "fail",       [STORE_RELEASE] = "release",
+    [STORE_CANCEL] = "cancel",   [STORE_SWEEP] = "sweep",
+    [STORE_STATUS] = "status",   [STORE_LIST] = "list",
+    [STORE_STATS] = "stats",     [STORE_AUDIT] = "audit",
+    [STORE_BATCH] = "batch",     [STORE_EVENTS] = "events",
+    [STORE_QUEUES] = "queues",   [STORE_WHY] = "why",
+    [STORE_QUOTA] = "quota",     [STORE_TENANTS] = "tenants",
+    [STORE_PAUSE] = "pause",     [STORE_FRONT] = "front",
+    [STORE_REDRIVE] = "redrive", [STORE_REDRIVE_ALL] = "redrive_all",
 };
+
+/* Arguments of the calls about queues and tenants, and of those that ask. */
+static void add_asking(struct args *a, const struct store_call *call)
+{
+    switch (call->op) {
+    case STORE_STATUS:
+        for (size_t i = 0; i < call->status.id_count; i++)
+            add_text(a, call->status.ids[i]);
+        break;
+    case STORE_LIST:
+        add_list(a, call);
+        break;
+    case STORE_STATS:
+        add_stats(a);
+        break;
+    case STORE_AUDIT:
+        add_text(a, call->audit_repair ? "1" : "0");
+        break;
+    case STORE_BATCH:
+        add_text(a, call->batch.tenant);
+        add_text(a, call->batch.name);
+        break;
+    case STORE_EVENTS:
+        add_text(a, call->events.cursor);
+        add_int(a, call->events.limit);
+        break;
+    case STORE_REDRIVE_ALL:
+        add_int(a, call->redrive_all.limit);
+        add_text(a, call->redrive_all.cursor);
+        break;
+    case STORE_QUOTA:
+        add_quota(a, &call->quota);
+        break;
+    case STORE_PAUSE:
+        add_pause(a, call);
+        break;
+    case STORE_WHY:
+    case STORE_FRONT:
+    case STORE_REDRIVE:
+        add_text(a, call->why); /* a job's id, all three */
+        break;
+    default: /* queues and tenants have none */
+        break;
+    }
+}
 
 static status add_arguments(struct args *a, const struct store_call *call, struct buf *bytes)
 {
@@ -174,20 +253,24 @@ static status add_arguments(struct args *a, const struct store_call *call, struc
     case STORE_CANCEL:
         add_text(a, call->cancel);
         return OK;
-    case STORE_STATUS:
-        for (size_t i = 0; i < call->status.id_count; i++)
-            add_text(a, call->status.ids[i]);
-        return OK;
     case STORE_SWEEP:
         add_sweep(a, call);
         return OK;
+    case STORE_STATUS:
     case STORE_LIST:
-        add_list(a, call);
-        return OK;
     case STORE_STATS:
-        add_stats(a);
-        return OK;
     case STORE_AUDIT:
+    case STORE_BATCH:
+    case STORE_EVENTS:
+    case STORE_QUEUES:
+    case STORE_WHY:
+    case STORE_QUOTA:
+    case STORE_TENANTS:
+    case STORE_PAUSE:
+    case STORE_FRONT:
+    case STORE_REDRIVE:
+    case STORE_REDRIVE_ALL:
+        add_asking(a, call);
         return OK;
     case STORE_NONE:
     case STORE_OP_COUNT:
@@ -205,7 +288,7 @@ status store_format(const struct store_call *call, const struct store_scripts *s
     status st = OK;
 
     CHECK(call->op > STORE_NONE && call->op < STORE_OP_COUNT);
-    add_text(&a, "EVALSHA");
+    add_text(&a, scripts->are_functions ? "FCALL" : "EVALSHA");
     add_text(&a, call->op == STORE_SUBMIT ? scripts->submit : scripts->work);
     add_text(&a, "1");
     add_text(&a, STORE_TAG);

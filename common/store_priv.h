@@ -15,8 +15,9 @@
 /* The two loaded forms of the library. Both are the same text; only the second may run when Redis
  * has reached its memory limit, so that new jobs are refused then and running ones still end. */
 struct store_scripts {
-    char submit[41]; /* SHA-1 as Redis names it */
-    char work[41];
+    bool are_functions;
+    char submit[64]; /* name of the function, or SHA-1 of the script */
+    char work[64];
 };
 
 /* Append the command of a call to text. Errors: ERR_BADARG, ERR_NOMEM. */

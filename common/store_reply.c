@@ -7,7 +7,10 @@
 #include "common/store_priv.h"
 #include "proto/codec.h"
 
-/* The order of FIELDS in common/store.lua. */
+/* Rows of one answer; those who ask for more ask in pages. */
+#define ROWS_MAX 4096
+
+/* The order of FIELDS in common/store_query.lua. */
 enum field {
     FIELD_STATE = 0,
     FIELD_ATTEMPT,
@@ -27,6 +30,11 @@ enum field {
     FIELD_VIDEO,
     FIELD_POSTER,
     FIELD_MANIFEST,
+    FIELD_TENANT,
+    FIELD_BATCH,
+    FIELD_DEADLINE,
+    FIELD_POSITION,
+    FIELD_ETA,
     FIELD_COUNT
 };
 
@@ -46,7 +54,6 @@ static enum job_state state_of(const struct redis_value *value)
     return job_state_from_name(name, len);
 }
 
-/* Words of the library that are not those of a verdict: "full" is told apart by the caller. */
 static enum msg_verdict verdict_of(const struct redis_value *value)
 {
     for (int v = 1; v < VERDICT_COUNT; v++) {
@@ -68,9 +75,16 @@ static status read_id(char id[JOB_ID_BYTES], const struct redis_value *value)
 
 static status read_verdict(struct store_reply *reply, const struct redis_value *value)
 {
-    if (reply->op == STORE_SUBMIT && strcmp(redis_text(redis_at(value, 0), NULL), "full") == 0)
-        return FAIL(ERR_FULL, "the queue is full: %s jobs wait (queued_max); try again later",
-                    redis_text(redis_at(value, 1), NULL));
+    const char *word = redis_text(redis_at(value, 0), NULL);
+    const char *detail = redis_text(redis_at(value, 1), NULL);
+
+    if (reply->op == STORE_SUBMIT && strcmp(word, "full") == 0)
+        return FAIL(ERR_FULL, "%.200s; try again later", detail);
+    if (reply->op == STORE_SUBMIT && strcmp(word, "orphan") == 0)
+        return FAIL(ERR_NOTFOUND, "after: there is no job %.40s", detail);
+    if (reply->op == STORE_SUBMIT && strcmp(word, "hopeless") == 0)
+        return FAIL(ERR_CONFLICT, "after: job %.60s; set after_failed to run, or redrive it",
+                    detail);
     reply->verdict = verdict_of(redis_at(value, 0));
     reply->state = state_of(redis_at(value, 1));
     return reply->verdict == VERDICT_NONE ? bad_reply(reply->op) : OK;
@@ -142,6 +156,12 @@ static status read_status(struct job_status *s, const struct redis_value *id,
     s->result.video = text_of(fields, FIELD_VIDEO);
     s->result.poster = text_of(fields, FIELD_POSTER);
     s->result.manifest = text_of(fields, FIELD_MANIFEST);
+    s->tenant =
+        *text_of(fields, FIELD_TENANT) ? text_of(fields, FIELD_TENANT) : SPEC_TENANT_DEFAULT;
+    s->batch = text_of(fields, FIELD_BATCH);
+    s->deadline_at_ms = redis_int(redis_at(fields, FIELD_DEADLINE));
+    s->position = redis_int(redis_at(fields, FIELD_POSITION));
+    s->eta_ms = redis_int(redis_at(fields, FIELD_ETA));
 out:
     return st;
 }
@@ -188,12 +208,40 @@ static status read_sweep(struct store_reply *reply, const struct redis_value *va
     return OK;
 }
 
-static status read_audit(const struct redis_value *value)
+/* Rows of texts; what is more than ROWS_MAX is left out. */
+static status read_rows(struct store_reply *reply, const struct redis_value *value, struct arena *a)
 {
-    if (redis_count(value) == 0)
-        return OK;
+    size_t count = redis_count(value) < ROWS_MAX ? redis_count(value) : ROWS_MAX;
+    struct store_row *rows;
+    void *ptr = NULL;
+    status st = OK;
+
+    TRY(arena_take(a, count * sizeof(*rows), &ptr));
+    rows = ptr;
+    for (size_t i = 0; i < count; i++) {
+        const struct redis_value *row = redis_at(value, i);
+
+        rows[i].cell_count = redis_count(row);
+        if (rows[i].cell_count == 0 || rows[i].cell_count > STORE_CELLS_MAX)
+            return bad_reply(reply->op);
+        for (size_t j = 0; j < STORE_CELLS_MAX; j++)
+            rows[i].cells[j] = redis_text(redis_at(row, j), NULL);
+    }
+    reply->rows = rows;
+    reply->row_count = count;
+out:
+    return st;
+}
+
+static status read_audit(struct store_reply *reply, const struct redis_value *value,
+                         struct arena *a)
+{
+    status st = read_rows(reply, value, a);
+
+    if (st != OK || reply->row_count == 0)
+        return st;
     return FAIL(ERR_CORRUPT, "%zu places in Redis disagree with their jobs; the first: %s",
-                redis_count(value), redis_text(redis_at(value, 0), NULL));
+                redis_count(value), reply->rows[0].cells[0]);
 }
 
 status store_read_reply(struct store_reply *reply, const struct redis_value *value,
@@ -207,7 +255,18 @@ status store_read_reply(struct store_reply *reply, const struct redis_value *val
     case STORE_COMPLETE:
     case STORE_FAIL:
     case STORE_RELEASE:
+    case STORE_QUOTA:
+    case STORE_PAUSE:
+    case STORE_FRONT:
+    case STORE_REDRIVE:
         return read_verdict(reply, value);
+    case STORE_BATCH:
+    case STORE_EVENTS:
+    case STORE_QUEUES:
+    case STORE_WHY:
+    case STORE_TENANTS:
+    case STORE_REDRIVE_ALL:
+        return read_rows(reply, value, a);
     case STORE_CANCEL:
         return read_cancel(reply, value);
     case STORE_CLAIM:
@@ -226,7 +285,7 @@ status store_read_reply(struct store_reply *reply, const struct redis_value *val
     case STORE_STATS:
         return read_stats(reply, value);
     case STORE_AUDIT:
-        return read_audit(value);
+        return read_audit(reply, value, a);
     case STORE_NONE:
     case STORE_OP_COUNT:
         break;

@@ -149,6 +149,11 @@ static const struct codec_field status_fields[] = {
     ENUM(struct job_status, Onestep__JobStatus, code, 0, STATUS_COUNT - 1),
     SENTENCE(struct job_status, Onestep__JobStatus, sentence, MSG_SENTENCE_MAX),
     PART(struct job_status, Onestep__JobStatus, result, &result_shape),
+    TEXT(struct job_status, Onestep__JobStatus, tenant, 0, SPEC_TENANT_MAX - 1),
+    TEXT(struct job_status, Onestep__JobStatus, batch, 0, SPEC_NAME_MAX - 1),
+    INT(struct job_status, Onestep__JobStatus, deadline_at_ms, 0, MS_MAX),
+    INT(struct job_status, Onestep__JobStatus, position, 0, COUNT_MAX),
+    INT(struct job_status, Onestep__JobStatus, eta_ms, 0, MS_MAX),
 };
 static const struct codec_shape status_shape =
     SHAPE("job status", struct job_status, onestep__job_status__descriptor, status_fields);

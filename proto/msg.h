@@ -41,6 +41,7 @@ enum job_state {
     JOB_DONE,        /* the result is published */
     JOB_DEAD,        /* given up; code and sentence say why */
     JOB_CANCELLED,   /* a user asked to stop */
+    JOB_BLOCKED,     /* waits for other jobs to end */
     JOB_STATE_COUNT
 };
 
@@ -92,6 +93,11 @@ struct job_status {
     status code;              /* of the last failed attempt; OK: none failed */
     const char *sentence;     /* of the last failed attempt */
     struct job_result result; /* when JOB_DONE */
+    const char *tenant;       /* as submitted */
+    const char *batch;        /* as submitted */
+    int64_t deadline_at_ms;   /* 0: none */
+    int64_t position;         /* JOB_QUEUED: about how many go before it, and itself */
+    int64_t eta_ms;           /* JOB_QUEUED, JOB_RUNNING: about how long until it is done */
 };
 
 /* --- client and broker ----------------------------------------------------------------------- */

@@ -14,6 +14,7 @@ static const char *const sampler_names[] = { "consistency", "tts_literal", "tts_
 static const char *const noise_names[] = { "philox", "torch", NULL };
 static const char *const format_names[] = { "mp4", "webm", "png", NULL };
 static const char *const eps0_names[] = { "fresh", "initial", NULL };
+static const char *const after_failed_names[] = { "cancel", "run", NULL };
 
 #define FIELD(f) offsetof(struct job_spec, f), sizeof(((struct job_spec *)0)->f)
 #define INT(name, f, min, max, text, unit, help)                                                   \
@@ -60,6 +61,14 @@ const struct spec_param spec_params[] = {
     INT("timeout", timeout_s, 1, 86400, "3600", "s", "longest run of one attempt"),
     INT("attempts", attempts, 1, 20, "3", "", "tries before the job is given up"),
     TEXT("labels", labels, "", "key=value pairs, separated by commas"),
+    TEXT("tenant", tenant, "", "who asks, for shares and quotas; empty: default"),
+    TEXT("batch", batch, "", "jobs with the same batch are counted together"),
+    INT("delay", delay_s, 0, 31536000, "0", "s", "wait so long before the job may run"),
+    INT("deadline", deadline_s, 0, 31536000, "0", "s",
+        "give the job up when it is not done so long after its submission; 0: never"),
+    TEXT("after", after, "", "ids of jobs that must end first, separated by commas, at most 16"),
+    CHOICE("after_failed", after_failed, "cancel", after_failed_names,
+           "what to do when a job of --after failed"),
 };
 const size_t spec_param_count = sizeof(spec_params) / sizeof(spec_params[0]);
 
@@ -301,6 +310,43 @@ static bool is_label_list(const char *text)
     return true;
 }
 
+static bool is_tenant(const char *text)
+{
+    return text[strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-")] == '\0';
+}
+
+/* Ids of 26 characters, separated by commas. */
+static bool is_id_list(const char *text)
+{
+    while (*text) {
+        size_t len = strcspn(text, ",");
+
+        if (len != 26 || strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789") != len)
+            return false;
+        text += len;
+        if (*text == ',' && *++text == '\0')
+            return false;
+    }
+    return true;
+}
+
+/* The parameters that only the queue looks at. */
+static status check_queue(const struct job_spec *s)
+{
+    if (!is_tenant(s->tenant))
+        return FAIL(ERR_BADARG, "tenant: \"%s\" may hold only a-z, 0-9 and '-'", s->tenant);
+    if (*s->batch && !is_name(s->batch))
+        return FAIL(ERR_BADARG, "batch: \"%s\" may hold only letters, digits, '.', '_' and '-'",
+                    s->batch);
+    if (!is_id_list(s->after))
+        return FAIL(ERR_BADARG, "after: \"%.60s\" is not a list of job ids, separated by commas",
+                    s->after);
+    if (s->deadline_s != 0 && s->deadline_s <= s->delay_s)
+        return FAIL(ERR_BADARG, "deadline: %lld s is not above the delay of %lld s",
+                    (long long)s->deadline_s, (long long)s->delay_s);
+    return OK;
+}
+
 status spec_check(const struct job_spec *s)
 {
     for (size_t i = 0; i < spec_param_count; i++) {
@@ -324,7 +370,7 @@ status spec_check(const struct job_spec *s)
     if (s->guidance_max != 0 && s->guidance_max < s->guidance_min)
         return FAIL(ERR_BADARG, "guidance_max: %g is below guidance_min %g", s->guidance_max,
                     s->guidance_min);
-    return OK;
+    return check_queue(s);
 }
 
 void spec_resolve(struct job_spec *s)

@@ -23,10 +23,17 @@ enum spec_eps0 { SPEC_EPS0_FRESH = 0, SPEC_EPS0_INITIAL };
 /* What the frames are delivered as: H.264 in MP4, VP9 in WebM, or a PNG of each in a tar. */
 enum spec_format { SPEC_MP4 = 0, SPEC_WEBM, SPEC_PNG };
 
+/* What becomes of a job when one of those that it waits for has failed or was cancelled. */
+enum spec_after_failed { SPEC_CANCEL_TOO = 0, SPEC_RUN_ANYWAY };
+
 #define SPEC_URL_MAX 2048
 #define SPEC_NAME_MAX 64
 #define SPEC_PREFIX_MAX 256
 #define SPEC_LABELS_MAX 1024
+#define SPEC_TENANT_MAX 33
+#define SPEC_TENANT_DEFAULT "default"
+#define SPEC_PARENTS_MAX 16
+#define SPEC_AFTER_MAX (SPEC_PARENTS_MAX * 27) /* ids of 26 characters, and commas */
 
 /* The parameters of one job, as asked for. 0 in a field whose row says "0: ..." means "choose". */
 struct job_spec {
@@ -52,6 +59,12 @@ struct job_spec {
     int64_t timeout_s; /* longest run of one attempt */
     int64_t attempts;  /* tries before the job is given up */
     char labels[SPEC_LABELS_MAX]; /* "key=value,key=value", for people and for list --label */
+    char tenant[SPEC_TENANT_MAX]; /* who asks: shares, quotas; "": SPEC_TENANT_DEFAULT */
+    char batch[SPEC_NAME_MAX];    /* jobs of a name are counted together; "": none */
+    int64_t delay_s;              /* not before so long after its submission */
+    int64_t deadline_s;           /* given up when not done so long after it; 0: never */
+    char after[SPEC_AFTER_MAX];   /* ids of jobs that must end before, separated by commas */
+    int after_failed;             /* enum spec_after_failed */
 };
 
 /* How a parameter is written, checked and stored. */

@@ -85,9 +85,13 @@ static void answer(struct scene *s, size_t index, const uint8_t *bytes, size_t l
                                  .worker = "",
                                  .cursor = "",
                                  .next_due_ms = -1 };
-    struct job_status job = {
-        .model = "", .labels = "", .worker = "", .stage = "", .sentence = ""
-    };
+    struct job_status job = { .model = "",
+                              .labels = "",
+                              .worker = "",
+                              .stage = "",
+                              .sentence = "",
+                              .tenant = "",
+                              .batch = "" };
 
     memmove(s->calls + index, s->calls + index + 1,
             (--s->call_count - index) * sizeof(s->calls[0]));

@@ -17,7 +17,7 @@ static const char greeting[] = "+OK\r\n"
                                "*2\r\n$10\r\nappendonly\r\n$3\r\nyes\r\n"
                                "*2\r\n$11\r\nappendfsync\r\n$6\r\nalways\r\n"
                                "*2\r\n$16\r\nmaxmemory-policy\r\n$10\r\nnoeviction\r\n"
-                               ":0\r\n$1\r\n1\r\n" SHA SHA;
+                               ":0\r\n$1\r\n2\r\n" SHA SHA;
 
 static const struct lease lease = { .job = "00abcdefghjkmnpqrstvwxyz01", .attempt = 1, .nonce = 5 };
 
@@ -72,6 +72,16 @@ static void add_call(struct store *store, enum store_op op)
         call.cancel = lease.job;
     } else if (op == STORE_STATUS) {
         call.status = (struct msg_ids){ ids, 2 };
+    } else if (op == STORE_WHY || op == STORE_FRONT || op == STORE_REDRIVE) {
+        call.why = lease.job;
+    } else if (op == STORE_BATCH) {
+        call.batch.tenant = call.batch.name = "b";
+    } else if (op == STORE_EVENTS || op == STORE_REDRIVE_ALL) {
+        call.events.cursor = "";
+    } else if (op == STORE_QUOTA) {
+        call.quota.tenant = "t";
+    } else if (op == STORE_PAUSE) {
+        call.pause.name = "t";
     } else if (op == STORE_LIST) {
         call.list = (struct msg_list){ JOB_QUEUED, "a=b", 5, "" };
     }
@@ -104,6 +114,8 @@ static void see(void *self, const struct store_reply *reply)
     CHECK(!reply->lease.job[0] || msg_is_id(reply->lease.job));
     CHECK(reply->op != STORE_CLAIM || !reply->spec == !reply->lease.job[0]);
     CHECK(reply->worker && reply->cursor);
+    for (size_t i = 0; i < reply->row_count; i++)
+        CHECK(reply->rows[i].cell_count <= STORE_CELLS_MAX && reply->rows[i].cells[0]);
     for (int i = 0; i < JOB_STATE_COUNT; i++)
         CHECK(reply->job_counts[i] >= 0);
     expect_jobs(reply);

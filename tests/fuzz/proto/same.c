@@ -96,7 +96,10 @@ static bool same_status(const struct job_status *a, const struct job_status *b)
            same_real(a->progress, b->progress) && same_text(a->model, b->model) &&
            same_text(a->labels, b->labels) && same_text(a->worker, b->worker) &&
            same_text(a->stage, b->stage) && a->code == b->code &&
-           same_text(a->sentence, b->sentence) && same_result(&a->result, &b->result);
+           same_text(a->sentence, b->sentence) && same_result(&a->result, &b->result) &&
+           same_text(a->tenant, b->tenant) && same_text(a->batch, b->batch) &&
+           a->deadline_at_ms == b->deadline_at_ms && a->position == b->position &&
+           a->eta_ms == b->eta_ms;
 }
 
 static bool same_statuses(const struct msg_statuses *a, const struct msg_statuses *b)

@@ -227,6 +227,8 @@ static void fill_status(struct job_status *s, const char *url)
                               .labels = "",
                               .worker = "",
                               .stage = "",
+                              .tenant = "",
+                              .batch = "",
                               .sentence = "",
                               .result = { url, url, url } };
 }

@@ -93,6 +93,8 @@ static struct job_status sample_job(void)
                               .labels = "a=b",
                               .worker = "h/id",
                               .stage = "",
+                              .tenant = "default",
+                              .batch = "",
                               .code = ERR_IO,
                               .sentence = "it \"broke\"",
                               .result = { "file:///v.mp4", "file:///p.png", "file:///m.json" } };
@@ -112,7 +114,9 @@ TEST(output_job_as_json)
         text.data,
         "{\"job\":\"00aaaaaaaaaaaaaaaaaaaaaaaa\",\"state\":\"done\",\"attempt\":2,"
         "\"tries\":1,\"attempts\":3,\"priority\":0,\"model\":\"default\",\"labels\":\"a=b\","
+        "\"tenant\":\"default\",\"batch\":null,"
         "\"submitted_at_ms\":1000,\"started_at_ms\":2000,\"ended_at_ms\":3500,"
+        "\"deadline_at_ms\":null,\"position\":0,\"eta_ms\":0,"
         "\"worker\":\"h/id\",\"stage\":null,\"progress\":1,\"error\":{\"code\":\"io\","
         "\"message\":\"it \\\"broke\\\"\"},\"result\":{\"video\":\"file:///v.mp4\","
         "\"poster\":\"file:///p.png\",\"manifest\":\"file:///m.json\"}}");

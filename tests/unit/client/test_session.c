@@ -56,6 +56,8 @@ static void answer_status(const struct msg *request, struct msg *answer, struct 
                                        .labels = "",
                                        .worker = "",
                                        .stage = "",
+                                       .tenant = "",
+                                       .batch = "",
                                        .sentence = "",
                                        .result = { "", "", "" } };
         memcpy(jobs[i].job, request->status.ids[i], JOB_ID_BYTES);

@@ -82,8 +82,9 @@ struct answer fixture_call(struct store *s, const struct store_call *call)
     return a;
 }
 
-void fixture_command(const char *word, ...)
+const char *fixture_command(const char *word, ...)
 {
+    static char answer[16384];
     const char *argv[16];
     int count = 0;
     struct redis_address address;
@@ -111,8 +112,10 @@ void fixture_command(const char *word, ...)
     }
     if (redis_kind(value) == REDIS_ERROR)
         test_fail(__FILE__, __LINE__, "%s: %s", argv[0], redis_text(value, NULL));
+    snprintf(answer, sizeof(answer), "%s", redis_text(value, NULL));
     buf_free(&text);
     redis_close(r);
+    return answer;
 }
 
 const char *fixture_id(int n)

@@ -38,8 +38,9 @@ struct store_config fixture_config(void);
 /* Make a call and wait for its answer. */
 struct answer fixture_call(struct store *s, const struct store_call *call);
 
-/* Send one command by a connection of its own; it must not be refused. Arguments end with NULL. */
-void fixture_command(const char *word, ...);
+/* Send one command by a connection of its own; it must not be refused. Arguments end with NULL. The
+ * text that it answers is valid until the next one. */
+const char *fixture_command(const char *word, ...);
 
 /* The id of job number n. */
 const char *fixture_id(int n);

@@ -344,10 +344,16 @@ TEST(what_has_ended_can_not_be_cancelled)
 static struct lease bring_to(struct store *s, int n, enum job_state state)
 {
     struct lease l = { .attempt = 1 };
+    struct job_spec waiting = fixture_spec();
 
+    strcpy(waiting.after, fixture_id(0));
     snprintf(l.job, sizeof(l.job), "%s", fixture_id(n));
     if (state == JOB_ILLEGAL)
         return l;
+    if (state == JOB_BLOCKED) {
+        fixture_submit(s, n, &waiting);
+        return l;
+    }
     if (state == JOB_QUEUED || state == JOB_CANCELLED) {
         fixture_submit(s, n, NULL);
         if (state == JOB_CANCELLED)
@@ -388,6 +394,9 @@ static void apply(struct store *s, int n, const struct lease *l, enum job_event 
     case JOB_EVENT_SUBMIT:
         fixture_submit(s, n, NULL);
         break;
+    case JOB_EVENT_REDRIVE:
+        fixture_call(s, &(struct store_call){ .op = STORE_REDRIVE, .redrive = fixture_id(n) });
+        break;
     case JOB_EVENT_CLAIM:
         fixture_claim(s, LONG_MS);
         break;
@@ -400,8 +409,11 @@ static void apply(struct store *s, int n, const struct lease *l, enum job_event 
 TEST(the_store_does_what_the_table_of_states_says)
 {
     struct store *s = fixture_open();
+    struct job_spec later = fixture_spec();
     int n = 0;
 
+    later.delay_s = 3600;
+    fixture_submit(s, 0, &later); /* what the blocked wait for */
     for (int from = 0; from < JOB_STATE_COUNT; from++) {
         for (int event = 0; event < JOB_EVENT_COUNT; event++) {
             enum job_state want = job_next((enum job_state)from, (enum job_event)event);
@@ -556,7 +568,7 @@ TEST(the_audit_finds_damage)
 
     fixture_submit(s, 1, NULL);
     EXPECT_INT(fixture_audit(s).code, OK);
-    fixture_command("ZREM", "{00}ready:default", fixture_id(1), NULL);
+    fixture_command("ZREM", "{00}ready:default:default", fixture_id(1), NULL);
     a = fixture_audit(s);
     EXPECT_INT(a.code, ERR_CORRUPT);
     EXPECT(strstr(a.sentence, "is queued but not in its index") != NULL);

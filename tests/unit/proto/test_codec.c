@@ -58,6 +58,8 @@ static struct job_status sample_status(void)
         .labels = "a=b",
         .worker = "host/w1",
         .stage = "unet",
+        .tenant = "",
+        .batch = "",
         .code = ERR_IO,
         .sentence = "disk is gone",
         .result = { .video = "file:///v.mp4",
@@ -99,6 +101,8 @@ static void fill_parts(struct samples *s)
                                       .labels = "",
                                       .worker = "",
                                       .stage = "",
+                                      .tenant = "",
+                                      .batch = "",
                                       .sentence = "",
                                       .result = { "", "", "" } };
     s->models[0] = "default";
@@ -403,7 +407,7 @@ TEST(enums_out_of_range_are_refused)
 {
     expect_refused(MSG_ERROR, "\x08\x0c", 2, ERR_BADARG);        /* code 12 */
     expect_refused(MSG_ERROR, "\x08\x00", 2, ERR_BADARG);        /* an error that is none */
-    expect_refused(MSG_LIST, "\x08\x08\x18\x01", 4, ERR_BADARG); /* state 8 */
+    expect_refused(MSG_LIST, "\x08\x09\x18\x01", 4, ERR_BADARG); /* state 9 */
     expect_refused(MSG_LIST, "\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x18\x01", 13,
                    ERR_BADARG);
 }
