@@ -832,11 +832,11 @@ TEST_TIMEOUT(storage_killed_between_encode_and_publish, 120)
         EXPECT(pid >= 0);
         if (pid == 0)
             make_and_die(store.port, &spec, ends[1]);
+        close(ends[1]); /* so that a child that fails is no wait without end */
         EXPECT(read(ends[0], &byte, 1) == 1);
         WAIT(has_asked, &wish);
         EXPECT(kill(pid, SIGKILL) == 0 && waitpid(pid, &code, 0) == pid);
         close(ends[0]);
-        close(ends[1]);
         was_there = httpd_stored(&store, object, &seen);
         published += was_there;
         open_world_at(&w, false, store.port, 1 << 20);
