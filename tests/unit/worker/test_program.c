@@ -157,7 +157,7 @@ TEST(worker_prints_the_memory_plan)
     EXPECT_INT(finish(&p), 0);
     EXPECT(strstr(p.text, "it fits"));
     start(&p, "--model", "tests/fixtures/tiny-a", "--plan", "3x64x32", "--json",
-          "--memory-max-bytes", "8000000", NULL);
+          "--memory-max-bytes", "6500000", NULL);
     EXPECT_INT(finish(&p), 10);
     EXPECT(strstr(p.text, "\"fits\":false"));
     EXPECT(strstr(p.text, "does not fit"));
