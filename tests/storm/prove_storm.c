@@ -33,7 +33,7 @@ int main(int argc, char **argv)
                                    .seed = (uint64_t)time(NULL),
                                    .seconds = 600,
                                    .kill_every_ms = 150,
-                                   .batch_every_ms = 400 };
+                                   .batch_every_ms = 1500 };
     struct storm_result result;
     bool is_good;
 
