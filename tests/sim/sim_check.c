@@ -92,7 +92,8 @@ static void on_submit(const char **argv, const redisReply *r)
         return;
     if (m->exists)
         sim_violate("job %s: submitted twice, accepted twice", argv[0]);
-    *m = (struct sim_model){ .exists = true, .state = JOB_QUEUED };
+    *m = (struct sim_model){ .exists = true };
+    m->state = job_state_from_name(text_at(r, 1), strlen(text_at(r, 1)));
 }
 
 static void on_claim(const char **argv, const redisReply *r)
@@ -270,9 +271,9 @@ void sim_check_rules(bool is_end)
     redisReply *r;
 
     look_at_all(false);
-    r = sim_redis_call("audit", NULL, 0);
+    r = sim_redis_call("audit", (const char *[]){ "0" }, 1);
     if (r && r->elements > 0)
-        sim_violate("audit: %s (and %zu more)", text_at(r, 0), r->elements - 1);
+        sim_violate("audit: %s (and %zu more)", text_at(r->element[0], 0), r->elements - 1);
     freeReplyObject(r);
     for (int j = 0; is_end && j < JOBS && !sim_is_over(); j++)
         check_end(&sim_world.jobs[j]);

@@ -25,10 +25,13 @@ static const struct mutant {
     { "no-nonce-in-key", "uploads have keys of their own", NULL, NULL },
     { "no-sweep", "lost leases are swept", NULL, NULL },
     { "count-forgotten", "counts follow the states",
-      "if from then call('HINCRBY', T .. 'counts', from, -1) end", "" },
+      "if job.state ~= 'unknown' then call('HINCRBY', T .. 'counts', job.state, -1) end", "" },
+    { "gauge-forgotten", "gauges of tenants follow the states",
+      "if from then call('HINCRBY', key, from, -1) end", "" },
+    { "batch-uncounted", "a batch counts its jobs", "call('HINCRBY', key, to, 1)", "" },
+    { "cap-ignored", "a tenant runs no more than its cap", "or (max > 0 and", "or (false and" },
     { "cancel-keeps-lease", "a cancelled job has no lease",
-      "drop_lease(id)\n  end\n  finish(id, job.state, 'cancelled')",
-      "end\n  finish(id, job.state, 'cancelled')" },
+      "drop_lease(id, job)\n  return { worker", "return { worker" },
     { "no-backoff", "a retry waits", "text(now_ms() + wait)", "text(now_ms())" },
     { "tries-uncounted", "a job has so many tries and no more",
       "'started', text(ms), 'tries', job.tries + 1)", "'started', text(ms))" },
@@ -38,8 +41,7 @@ static const struct mutant {
       "if false then return" },
     { "lease-ends-early", "a renewed lease is kept", "'leases', '-inf', text(ms), 'LIMIT'",
       "'leases', '-inf', text(ms + 1500), 'LIMIT'" },
-    { "spec-kept", "parameters of ended jobs are dropped", "call('UNLINK', spec_key(id))\n    call",
-      "call" },
+    { "spec-kept", "parameters of ended jobs are dropped", "drop_spec(id, job)\n    call", "call" },
 };
 
 const char *sim_mutant_name(size_t index, const char **broken)

@@ -203,6 +203,7 @@ void sim_redis_clear(void)
     prefix_count = 0;
     freeReplyObject(command("FLUSHALL"));
     freeReplyObject(command("SCRIPT FLUSH"));
+    freeReplyObject(command("FUNCTION FLUSH"));
 }
 
 /* --- bytes --- */
@@ -289,13 +290,19 @@ struct redisReply *sim_redis_call(const char *function, const char **args, int c
     return redisCommandArgv(redis, argc, argv, NULL);
 }
 
+static bool is_call(const char *word, size_t len)
+{
+    return (len == 7 && memcmp(word, "EVALSHA", 7) == 0) ||
+           (len == 5 && memcmp(word, "FCALL", 5) == 0);
+}
+
 static void show(const char **argv, const size_t *lens, int argc, const redisReply *reply)
 {
     static char texts[ARGS_MAX][768]; /* ends with NUL; long ones are cut */
     const char *copies[ARGS_MAX];
     int first = 0;
 
-    if (lens[0] == 7 && memcmp(argv[0], "EVALSHA", 7) == 0)
+    if (is_call(argv[0], lens[0]))
         first = 4;
     if (!first || reply->type == REDIS_REPLY_ERROR)
         return;
@@ -316,7 +323,8 @@ static void carry_out(const char **argv, size_t *lens, int argc, struct buf *out
     char *broken = NULL;
     redisReply *r;
 
-    if (lens[0] == 6 && memcmp(argv[0], "SCRIPT", 6) == 0 && argc == 3) {
+    if (argc == 3 && ((lens[0] == 6 && memcmp(argv[0], "SCRIPT", 6) == 0) ||
+                      (lens[0] == 8 && memcmp(argv[0], "FUNCTION", 8) == 0))) {
         char *text = strndup(argv[2], lens[2]);
 
         broken = sim_mutant_script(text);
@@ -328,7 +336,7 @@ static void carry_out(const char **argv, size_t *lens, int argc, struct buf *out
     }
     r = redisCommandArgv(redis, argc, argv, lens);
     CHECK(r);
-    if (r->type == REDIS_REPLY_ERROR && strncmp(r->str, "NOSCRIPT", 8) != 0)
+    if (r->type == REDIS_REPLY_ERROR && is_call(argv[0], lens[0]))
         sim_violate("Redis: %s", r->str);
     show(argv, lens, argc, r);
     write_reply(out, r);
