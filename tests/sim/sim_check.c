@@ -94,6 +94,22 @@ static void on_submit(const char **argv, const redisReply *r)
         sim_violate("job %s: submitted twice, accepted twice", argv[0]);
     *m = (struct sim_model){ .exists = true };
     m->state = job_state_from_name(text_at(r, 1), strlen(text_at(r, 1)));
+    m->stored_ms = sim_redis_now_ms();
+    m->not_before_ms = m->stored_ms + sim_world.jobs[sim_find_job(argv[0])].spec.delay_s * 1000;
+}
+
+/* Its tenant may have one more lease, and what it waits for has ended. */
+static void check_turn(int j)
+{
+    const struct sim_job *job = &sim_world.jobs[j];
+    int held = 0;
+
+    for (int i = 0; i < JOBS; i++)
+        held += is_leased(&sim_world.models[i]) && i % 3 == j % 3;
+    if (sim_world.is_capped && j % 3 == 1 && held >= CAP)
+        sim_violate("job %s: leased although its tenant has %d leases, its cap", job->id, held);
+    if (job->parent >= 0 && !job_is_final(sim_world.models[job->parent].state))
+        sim_violate("job %s: leased before %s has ended", job->id, job->spec.after);
 }
 
 static void on_claim(const char **argv, const redisReply *r)
@@ -108,6 +124,7 @@ static void on_claim(const char **argv, const redisReply *r)
     if (int_at(r, 1) != m->attempt + 1)
         sim_violate("job %s: after attempt %lld comes attempt %lld", id, (long long)m->attempt,
                     int_at(r, 1));
+    check_turn(sim_find_job(id));
     m->state = JOB_LEASED;
     m->attempt = int_at(r, 1);
     snprintf(m->lease.job, sizeof(m->lease.job), "%s", id);
@@ -184,10 +201,16 @@ static void check_swept(int j, struct sim_model *m, enum job_state now)
         now_ms >= m->deadline_ms || (m->started_ms && now_ms >= m->started_ms + timeout_ms);
     bool is_expiry = is_leased(m) && (now == JOB_QUEUED || now == JOB_DELAYED || now == JOB_DEAD);
     bool is_due = m->state == JOB_DELAYED && now == JOB_QUEUED;
+    bool is_told = m->state == JOB_BLOCKED && (now == JOB_QUEUED || now == JOB_CANCELLED);
+    int64_t deadline_ms = sim_world.jobs[j].spec.deadline_s * 1000;
 
     if (now == m->state)
         return;
-    if (!is_expiry && !is_due)
+    if (now == JOB_DEAD && deadline_ms && now_ms >= m->stored_ms + deadline_ms) {
+        m->state = now;
+        return;
+    }
+    if (!is_expiry && !is_due && !is_told)
         sim_violate("job %s: a sweep moves it from %s to %s", id, job_state_name(m->state),
                     job_state_name(now));
     if (is_expiry && !is_late)
@@ -262,7 +285,7 @@ static void check_end(const struct sim_job *job)
         sim_violate("job %s: has not ended", job->id);
     else if ((job->is_poison || job->is_hanging) && job->ended == JOB_DONE)
         sim_violate("job %s can't be computed, and is done", job->id);
-    else if (job->ended == JOB_CANCELLED && !job->cancel_at_ms)
+    else if (job->ended == JOB_CANCELLED && !job->cancel_at_ms && job->parent < 0)
         sim_violate("job %s: nobody has cancelled it", job->id);
 }
 
@@ -271,6 +294,9 @@ void sim_check_rules(bool is_end)
     redisReply *r;
 
     look_at_all(false);
+    r = sim_redis_call("quota", (const char *[]){ "t1", "0", "2", "0", "0", "0", "1" }, 7);
+    sim_world.is_capped = r != NULL;
+    freeReplyObject(r);
     r = sim_redis_call("audit", (const char *[]){ "0" }, 1);
     if (r && r->elements > 0)
         sim_violate("audit: %s (and %zu more)", text_at(r->element[0], 0), r->elements - 1);
@@ -307,10 +333,25 @@ void sim_check_shown(int j, const struct job_status *s)
 
 /* --- the door --- */
 
+/* Children that hear of their parents, and deadlines, are not in the numbers of a sweep. */
+static bool may_move_silently(void)
+{
+    for (int j = 0; j < JOBS; j++) {
+        const struct sim_model *m = &sim_world.models[j];
+        bool is_late =
+            sim_world.jobs[j].spec.deadline_s && !job_is_final(m->state) &&
+            sim_redis_now_ms() >= m->stored_ms + sim_world.jobs[j].spec.deadline_s * 1000;
+
+        if (m->exists && (m->state == JOB_BLOCKED || is_late))
+            return true;
+    }
+    return false;
+}
+
 static void on_sweep(const char **argv, const redisReply *r)
 {
     (void)argv;
-    if (int_at(r, 0) > 0 || int_at(r, 1) > 0)
+    if (int_at(r, 0) > 0 || int_at(r, 1) > 0 || may_move_silently())
         look_at_all(true);
 }
 

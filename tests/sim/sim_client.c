@@ -27,6 +27,13 @@ static void take_submitted(const struct msg_job_verdict *v)
 {
     struct sim_job *job = &sim_world.jobs[sim_find_job(v->job)];
 
+    if (job->parent >= 0 && v->verdict == VERDICT_REFUSED) {
+        /* Its parent is gone by a failover, and comes again; or has failed, and so will it. */
+        job->has_ended = v->code == ERR_CONFLICT;
+        job->ended = job->has_ended ? JOB_CANCELLED : JOB_ILLEGAL;
+        return;
+    }
+
     if (v->verdict == VERDICT_OK || v->verdict == VERDICT_DUPLICATE)
         job->is_acked = true;
     else if (v->verdict == VERDICT_CONFLICT)
@@ -38,6 +45,7 @@ static void take_submitted(const struct msg_job_verdict *v)
 static bool wants_submit(const struct sim_job *job, int client)
 {
     return job->client == client && !job->is_acked && !job->has_ended &&
+           (job->parent < 0 || sim_world.jobs[job->parent].is_acked) &&
            sim_world.now_ms >= job->submit_at_ms;
 }
 

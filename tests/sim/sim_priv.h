@@ -17,6 +17,7 @@
 #define WORKERS 6
 #define CLIENTS 3
 #define JOBS 40
+#define CAP 2      /* leases that tenant t1 may hold */
 #define TASKS 8    /* leases that a worker works at */
 #define OBJECTS 96 /* uploads for one job */
 
@@ -31,6 +32,7 @@ struct sim_job {
     char id[JOB_ID_BYTES];
     struct job_spec spec;
     int client; /* who submits it */
+    int parent; /* job that must end before, -1: none */
     int64_t submit_at_ms;
     bool is_acked;        /* the client was told that it is stored */
     int64_t cancel_at_ms; /* 0: never */
@@ -58,6 +60,7 @@ struct sim_model {
     enum job_state state;
     struct lease lease; /* of the last claim */
     int64_t attempt;
+    int64_t stored_ms;     /* of Redis' clock */
     int64_t started_ms;    /* running: of Redis' clock */
     int64_t deadline_ms;   /* leased: of Redis' clock */
     int64_t not_before_ms; /* delayed: when it may be ready again, of Redis' clock */
@@ -187,6 +190,7 @@ struct world {
     struct sim_model models[JOBS];
     int64_t redis_away_until_ms;
     int rollbacks;
+    bool is_capped;     /* tenant t1 may hold CAP leases and no more */
     int current_client; /* whose coroutine runs; -1: none */
     ucontext_t main_context;
     struct sim_result *result;

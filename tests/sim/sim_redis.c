@@ -194,6 +194,7 @@ bool sim_redis_rollback(void)
     }
     memcpy(sim_world.models, saved_models, sizeof(saved_models));
     sim_world.rollbacks++;
+    sim_world.is_capped = false;
     return true;
 }
 

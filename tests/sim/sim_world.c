@@ -380,6 +380,16 @@ static void make_job(int j)
     job->submit_at_ms = sim_between(0, FAULTS_UNTIL_MS * 2 / 3);
     job->is_poison = j % 16 == 3;
     job->is_hanging = j % 16 == 5;
+    snprintf(job->spec.tenant, sizeof(job->spec.tenant), "t%d", j % 3);
+    if (j % 4 == 0)
+        snprintf(job->spec.batch, sizeof(job->spec.batch), "night");
+    job->spec.delay_s = j % 9 == 2 ? 2 : 0;
+    job->spec.deadline_s = j % 16 == 7 ? 8 : 0;
+    job->parent = j > 6 && j % 7 == 0 ? j - 4 : -1;
+    if (job->parent >= 0) {
+        snprintf(job->spec.after, sizeof(job->spec.after), "%s", sim_world.jobs[j - 4].id);
+        job->spec.after_failed = j % 2 ? SPEC_RUN_ANYWAY : SPEC_CANCEL_TOO;
+    }
     if (sim_between(0, 4) == 0)
         job->cancel_at_ms = job->submit_at_ms + sim_between(0, 20000);
 }

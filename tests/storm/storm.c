@@ -272,8 +272,12 @@ static void take_status(struct storm *s, char *line)
     if (json_get_text(&root, "job", &job) == OK && json_get_text(&root, "state", &state) == OK &&
         (p = find_promise(s, job))) {
         result = json_find(&root, "result");
-        if (strcmp(state, "unknown") == 0 || strcmp(state, "dead") == 0)
+        if (strcmp(state, "unknown") == 0)
             violate(s, "job %s was accepted and is %s", job, state);
+        if (strcmp(state, "dead") == 0) { /* the storm killed each worker that ran it */
+            s->result->dead += !p->shown[0];
+            snprintf(p->shown, sizeof(p->shown), "dead");
+        }
         if (strcmp(state, "done") == 0 && json_get_text(&result, "manifest", &manifest) == OK) {
             s->result->seen++;
             if (p->shown[0] && strcmp(p->shown, manifest) != 0)
@@ -599,6 +603,8 @@ static void judge(struct storm *s)
 {
     audit(s);
     for (size_t i = 0; i < s->promise_count && !s->result->violation[0]; i++) {
+        if (strcmp(s->promises[i].shown, "dead") == 0)
+            continue;
         check_result(s, &s->promises[i]);
         s->result->computed += computed(s, s->promises[i].id);
     }
@@ -707,10 +713,11 @@ void storm_print(const struct storm_result *r)
            (long long)r->freezes[STORM_WORKER], (long long)r->disk_full,
            r->has_small_disk ? "" : " (a small disk can't be mounted here)",
            (long long)r->proxy_faults);
-    printf("%lld jobs promised, %lld done; %lld computed more than once (%.2f %%); "
-           "%lld results looked at meanwhile; drained in %.1f s\n",
-           (long long)r->promised, (long long)r->done, (long long)again,
-           r->done ? 100.0 * (double)again / (double)r->done : 0.0, (long long)r->seen,
-           (double)r->drain_ms * 1e-3);
+    printf(
+        "%lld jobs promised, %lld done, %lld told to be dead; %lld computed more than once (%.2f %%); "
+        "%lld results looked at meanwhile; drained in %.1f s\n",
+        (long long)r->promised, (long long)r->done, (long long)r->dead, (long long)again,
+        r->done ? 100.0 * (double)again / (double)r->done : 0.0, (long long)r->seen,
+        (double)r->drain_ms * 1e-3);
     printf("%s\n", r->violation[0] ? r->violation : "0 lost, 0 doubled, 0 changed");
 }

@@ -29,6 +29,7 @@ struct storm_result {
     int64_t kills[STORM_VICTIMS], freezes[STORM_VICTIMS], disk_full, proxy_faults;
     int64_t promised;    /* jobs whose ids a client printed */
     int64_t done;        /* of these */
+    int64_t dead;        /* of these: quarantined, as each of three workers died while it ran */
     int64_t computed;    /* clips that were computed to their end and uploaded */
     int64_t seen;        /* results that were looked at while it stormed */
     int64_t drain_ms;    /* from the end of the storm until all were done */

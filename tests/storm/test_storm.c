@@ -19,5 +19,7 @@ TEST_TIMEOUT(storm_of_kills_breaks_no_promise, 300)
     storm_print(&result);
     if (!is_good)
         test_fail(__FILE__, __LINE__, "%s", result.violation);
+    EXPECT_INT(result.done + result.dead, result.promised);
+    EXPECT(result.dead * 10 <= result.promised);
     EXPECT(result.promised > 0 && result.kills[STORM_BROKER] > 0);
 }
