@@ -713,11 +713,10 @@ void storm_print(const struct storm_result *r)
            (long long)r->freezes[STORM_WORKER], (long long)r->disk_full,
            r->has_small_disk ? "" : " (a small disk can't be mounted here)",
            (long long)r->proxy_faults);
-    printf(
-        "%lld jobs promised, %lld done, %lld told to be dead; %lld computed more than once (%.2f %%); "
-        "%lld results looked at meanwhile; drained in %.1f s\n",
-        (long long)r->promised, (long long)r->done, (long long)r->dead, (long long)again,
-        r->done ? 100.0 * (double)again / (double)r->done : 0.0, (long long)r->seen,
-        (double)r->drain_ms * 1e-3);
+    printf("%lld jobs promised, %lld done, %lld dead; %lld computed more than once (%.2f %%); "
+           "%lld results looked at meanwhile; drained in %.1f s\n",
+           (long long)r->promised, (long long)r->done, (long long)r->dead, (long long)again,
+           r->done ? 100.0 * (double)again / (double)r->done : 0.0, (long long)r->seen,
+           (double)r->drain_ms * 1e-3);
     printf("%s\n", r->violation[0] ? r->violation : "0 lost, 0 doubled, 0 changed");
 }
