@@ -151,6 +151,7 @@ LINK_check_storm  := common
 LINK_test_tool    := base
 LINK_bench_mailbox := base
 LINK_bench_storage := common
+LINK_bench_queue := common
 $(foreach l,$(UNIT_LAYERS),$(eval LINK_test_$l := $l))
 
 # tests/fuzz/LAYER/fuzz_*.c: each is a libFuzzer program of FLAVOR=fuzz, and together they are the
@@ -167,7 +168,7 @@ RUN    := $(filter-out $(WITHOUT),$(SUITES))
 TESTS  := $(RUN:%=$(BUILD)/bin/%) $(if $(SRC_test_tool),$(BUILD)/bin/victim)
 
 .PHONY: all tests demo deps test run-tests lint format check symbols bench clean help install
-.PHONY: fuzz run-fuzz prove prove-model prove-sim prove-storm
+.PHONY: bench-queue fuzz run-fuzz prove prove-model prove-sim prove-storm
 all: $(PROGRAMS)
 tests: $(PROGRAMS) $(TESTS) $(patsubst %,$(BUILD)/bin/%,$(BENCHES) $(MAKERS))
 
@@ -326,6 +327,10 @@ bench-engine: $(BUILD)/bin/bench_engine $(BUILD)/bin/make_checkpoint
 	@tests/bench/peers/engine.sh $(BUILD)/bin $(MODEL) $(SIZE) $(PRECISION) $(JSON)
 bench-storage: $(BUILD)/bin/bench_storage
 	@tests/bench/storage.sh $(BUILD)/bin $(if $(filter 1,$(JSON)),--json)
+$(BUILD)/bin/bench_queue: | $(PROGRAMS)
+bench-queue: $(BUILD)/bin/bench_queue
+	@$< $(if $(filter 1,$(JSON)),--json)
+	@tests/bench/queue/peers.sh
 bench-%: $(BUILD)/bin/bench_%
 	@$< $(if $(filter 1,$(JSON)),--json)
 
@@ -359,6 +364,7 @@ help:
 #? make bench-engine one clip of full SVD size, random weights, beside diffusers if installed
 #? make prove        the long forms of the proofs: a million simulated faults, a thousand kills
 #? make bench-storage  uploads beside curl, and to Swift if installed
+#? make bench-queue  the queue, durable, beside the durable queues of Debian that are installed
 #? make bench-NAME   one benchmark of tests/bench (make bench: all); JSON=1 prints JSON lines
 #? make format       clang-format every source file in place
 #? make install      programs, manuals, completions, sample checkpoint and settings below

@@ -1,10 +1,11 @@
 #!/bin/sh
 # Find the Debian packages that Onestep needs and install what is missing, saying what each is for.
-# Usage: deps.sh [--check] [--with-lint] [--with-fuzz] [--with-storage]
+# Usage: deps.sh [--check] [--with-lint] [--with-fuzz] [--with-storage] [--with-peers]
 #   --check      install nothing; fail when something is missing
 #   --with-lint  also what `make lint` and .ci/run need
 #   --with-fuzz  also what `make fuzz` needs
 #   --with-storage  also an object store and a client, for tests that skip without them
+#   --with-peers also the queues that `make bench-queue` measures beside ours
 set -eu
 
 # package | what for
@@ -51,6 +52,17 @@ python3-lxml|its S3 API reads XML with it
 python3-boto3|reads our objects back, sharing nothing with us
 '
 
+needed_by_peers='
+beanstalkd|peer of make bench-queue
+nats-server|peer of make bench-queue
+libnats-dev|speaks to nats-server
+rabbitmq-server|peer of make bench-queue
+librabbitmq-dev|speaks to rabbitmq-server
+python3-rq|peer of make bench-queue
+python3-celery|peer of make bench-queue
+python3-redis|lets both speak to Redis
+'
+
 check_only=no
 remedy="make deps"
 for arg; do
@@ -65,8 +77,10 @@ for arg; do
     --with-storage)
         needed=$needed$needed_by_storage
         remedy="ops/setup/deps.sh --with-storage" ;;
-    *) echo "deps.sh: $arg is not an option; use --check, --with-lint, --with-fuzz," \
-            "--with-storage" >&2
+    --with-peers)
+        needed=$needed$needed_by_peers
+        remedy="ops/setup/deps.sh --with-peers" ;;
+    *) echo "deps.sh: $arg is not an option; its first lines have them" >&2
        exit 2 ;;
     esac
 done
