@@ -53,16 +53,17 @@ static bool open_clock(const char *path)
     return true;
 }
 
+/* LD_PRELOAD is cut at spaces, so the library is named through a link in dir, from dir. */
 static void become_server(const char *library)
 {
-    char log[120], sock[120];
+    char log[120], sock[120], *target = realpath(library, NULL);
 
     snprintf(log, sizeof(log), "%s/redis.log", dir);
     snprintf(sock, sizeof(sock), "%s/redis.sock", dir);
-    setenv("LD_PRELOAD", library, 1);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (chdir(dir) != 0)
+    if (!target || chdir(dir) != 0 || symlink(target, "sim_clock.so") != 0)
         _exit(127);
+    setenv("LD_PRELOAD", "./sim_clock.so", 1);
     execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", sock, "--dir", dir,
            "--save", "", "--appendonly", "no", "--logfile", log, "--maxmemory-policy", "noeviction",
            (char *)NULL);
