@@ -50,7 +50,7 @@ OPT_fuzz    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined
 OPT_fuzz    += -fsanitize=fuzzer-no-link -fno-sanitize-recover=all -DONESTEP_LIBFUZZER
 # Which gcc says by itself.
 OPT_fuzz    += -D__SANITIZE_ADDRESS__
-WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
+WARN := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla
 WARN += $(if $(filter 1,$(WERROR)),-Werror)
 
 AR := ar

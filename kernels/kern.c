@@ -20,12 +20,17 @@ void kern_exact(struct kern_ctx *ctx, bool is_exact)
     ctx->is_exact = is_exact;
 }
 
+struct kern_layout kern_layout(const struct kern_ctx *ctx)
+{
+    return ctx->layout;
+}
+
 const char *kern_describe(const struct kern_ctx *ctx)
 {
     return ctx->description;
 }
 
-size_t kern_weight_bytes(enum kern_dtype dtype)
+size_t kern_dtype_bytes(enum kern_dtype dtype)
 {
     return dtype == KERN_F16 || dtype == KERN_BF16 ? sizeof(uint16_t) : sizeof(float);
 }

@@ -19,7 +19,8 @@
 
 #include "common/base/status.h"
 
-/* Type of elements. Tensors are KERN_F32; weights may have 16 bits. */
+/* Type of elements. The tensors of a table all have the type of its struct kern_layout; weights are
+ * host memory of 32 or 16 bits in every table. */
 enum kern_dtype { KERN_NONE = 0, KERN_F32, KERN_F16, KERN_BF16 };
 
 /* A dense activation [n][h][w][c]; borrows data. A token matrix is n frames of h*w rows of c. */
@@ -65,12 +66,13 @@ enum kern_act { KERN_ACT_NONE = 0, KERN_ACT_SILU, KERN_ACT_GELU, KERN_ACT_QUICK_
  * conv is a cross-correlation with zero padding outside up(x); up is nearest-neighbour resampling
  * of x to up_h x up_w (source row = floor(row * h / up_h)), or the identity when up_h == 0.
  * Shapes: x [n,h,w,ci]; y [n, (H+pad_top+pad_bottom-kh)/stride+1, (W+...)/stride+1, co] with H x W
- * the size after up; add [co] or NULL; residual as y or NULL (y may be residual).
+ * the size after up; add [co] of the tensors'
+ * type, or NULL; residual as y or NULL (y may be residual).
  * Source: torch.nn.functional.conv2d, interpolate(mode="nearest"). */
 struct kern_conv2d {
     struct tensor x, y, residual; /* residual.data == NULL: none */
     const struct conv *layer;     /* weights */
-    const float *add;             /* [co] per-channel constant (time embedding), or NULL */
+    const void *add;              /* [co] per-channel constant (time embedding), or NULL */
     float scale;                  /* 1 unless a blend is folded in */
     int stride;                   /* 1 or more, both axes */
     int pad_top, pad_left, pad_bottom, pad_right; /* zeros around up(x) */
@@ -87,7 +89,7 @@ struct kern_conv_temporal {
     struct tensor x, y, residual; /* residual.data == NULL: none */
     const struct conv *layer;     /* kh = 3, kw = 1: weight [co][3][ci] */
     const struct norm *norm;      /* of ci channels, groups > 0, or NULL */
-    const float *add;             /* [co] per-channel constant, or NULL */
+    const void *add;              /* [co] per-channel constant, as in kern_conv2d */
     float scale;                  /* 1 unless a blend is folded in */
 };
 
@@ -127,12 +129,13 @@ struct kern_layer_norm {
 /* Scaled dot-product attention inside each frame:
  * y[n,i,head] = sum_j softmax_j(q[n,i,head] . k[n,j,head] / sqrt(d)) v[n,j,head].
  * Shapes: q, y [n, h*w = queries, heads*d]; k, v [n, keys, heads*d]. Rows may lie apart by more
- * than heads*d (q, k and v can be columns of one matrix): *_stride counts floats between rows. */
+ * than heads*d (q, k and v can be columns of one matrix): *_stride counts elements between rows. */
 struct kern_attention {
-    const float *q, *k, *v;               /* first element of each operand */
-    float *y;                             /* dense output, not aliased */
-    int64_t q_stride, k_stride, v_stride; /* floats between rows */
-    int64_t y_stride;                     /* floats between rows of y */
+    const void *q, *k, *v;                /* first element of each operand */
+    void *y;                              /* dense output, not aliased */
+    enum kern_dtype dtype;                /* type of all four */
+    int64_t q_stride, k_stride, v_stride; /* elements between rows */
+    int64_t y_stride;                     /* elements between rows of y */
     int64_t n, queries, keys;             /* frames, rows of q and y, rows of k and v per frame */
     int64_t heads, d;                     /* heads and head size */
 };
@@ -140,15 +143,19 @@ struct kern_attention {
 /* Attention over frames: for every pixel and head a sequence of `frames` tokens.
  * Shapes: q, k, v [frames, pixels, heads*d] with row strides as above; y dense. */
 struct kern_attention_temporal {
-    const float *q, *k, *v; /* first element of each operand */
-    float *y;               /* [frames, pixels, heads*d], not aliased */
+    const void *q, *k, *v; /* first element of each operand */
+    void *y;               /* [frames, pixels, heads*d], not aliased */
+    enum kern_dtype dtype; /* type of all four */
     int64_t q_stride, k_stride,
-        v_stride;           /* floats between rows (a row is one pixel of one frame) */
+        v_stride;           /* elements between rows (a row is one pixel of one frame) */
     int64_t frames, pixels; /* sequence length, number of sequences */
     int64_t heads, d;       /* heads and head size */
 };
 
-/* y = x + z, z broadcast: z has x's shape, or one row per frame ([n,1,1,c]), or one row in all
+/* An operand of add, concat or copy may be floats in host memory in any table: it is a weight (an
+ * embedding, a bias as a row) then.
+ *
+ * y = x + z, z broadcast: z has x's shape, or one row per frame ([n,1,1,c]), or one row in all
  * ([1,1,1,c]). y may be x. */
 struct kern_add {
     struct tensor x, z, y; /* operands */
@@ -175,15 +182,25 @@ struct kern_copy {
     struct tensor x, y; /* same shape */
 };
 
-/* How operands of the products in convolutions and linear layers are rounded. Sums, attention,
- * norms and tensors are float either way. */
-enum kern_precision { KERN_PRECISION_F32 = 0, KERN_PRECISION_BF16 };
+/* How operands of the products in convolutions and linear layers are rounded. Sums are float either
+ * way, and tensors are what struct kern_layout says. */
+enum kern_precision { KERN_PRECISION_F32 = 0, KERN_PRECISION_BF16, KERN_PRECISION_F16 };
+
+/* How a table wants its tensors. It decides how much memory a model needs, so that a plan made with
+ * kern_plan has to know it. */
+struct kern_layout {
+    enum kern_dtype dtype; /* type of the elements of all tensors */
+    int64_t slice_bytes;   /* scratch that is worth having in one piece: blocks of a model that can
+                              work on a few frames at a time take no more, or one frame */
+};
 
 /* What open() needs. */
 struct kern_config {
     int threads; /* worker threads, the caller included; 0: one per online core */
     int isa;     /* highest instruction set for kern_cpu, enum kern_isa; KERN_ISA_AUTO: the best */
-    enum kern_precision precision; /* of products; only kern_cpu has another than float */
+    enum kern_precision precision; /* of products; kern_ref has float only, kern_cuda no float */
+    struct kern_layout layout; /* for kern_plan alone: the layout of the table that is planned for;
+                                  zeroed: host floats */
 };
 
 /* Instruction sets kern_cpu can be held to, in rising order; the last two differ from AVX-512 with
@@ -205,6 +222,13 @@ struct kern_table {
     /* ERR_BADARG: this table or CPU has not got the precision. */
     status (*open)(struct kern_ctx **ctx, const struct kern_config *config);
     void (*close)(struct kern_ctx *ctx); /* accepts NULL */
+    /* *base = memory for tensors, kept until close. *bytes is what is wanted, 0 all there is, and
+     * becomes what was taken. NULL: tensors are host memory, and the caller provides it.
+     * Errors: ERR_NOMEM. */
+    status (*memory)(struct kern_ctx *ctx, size_t *bytes, void **base);
+    /* y = floats of host memory, host memory = x as floats; NULL, both: tensors are host floats. */
+    status (*upload)(struct kern_ctx *ctx, const struct tensor *y, const float *src);
+    status (*download)(struct kern_ctx *ctx, const struct tensor *x, float *dst);
     status (*conv2d)(struct kern_ctx *ctx, const struct kern_conv2d *a);
     status (*conv_temporal)(struct kern_ctx *ctx, const struct kern_conv_temporal *a);
     status (*linear)(struct kern_ctx *ctx, const struct kern_linear *a);
@@ -224,8 +248,8 @@ extern const struct kern_table kern_ref;  /* kernels/ref: the truth, slow */
 extern const struct kern_table kern_cpu;  /* kernels/cpu: fast on any x86-64, plain C elsewhere */
 extern const struct kern_table kern_plan; /* kernels/plan.c: computes nothing, for memory plans */
 
-/* Bytes of one weight: 4, or 2. This function can't fail. */
-size_t kern_weight_bytes(enum kern_dtype dtype);
+/* Bytes of one element: 4, or 2. This function can't fail. */
+size_t kern_dtype_bytes(enum kern_dtype dtype);
 
 /* dst[0..count-1] = weights first .. first+count-1 as float, exactly. This function can't fail. */
 void kern_widen(float *dst, const void *weight, enum kern_dtype dtype, int64_t first,
@@ -237,6 +261,9 @@ const struct kern_table *kern_find(const char *name);
 /* From here on ctx computes products of float, whatever its precision; false: of its precision.
  * This function can't fail. */
 void kern_exact(struct kern_ctx *ctx, bool is_exact);
+
+/* How ctx wants its tensors. This function can't fail. */
+struct kern_layout kern_layout(const struct kern_ctx *ctx);
 
 /* One sentence for logs and --version: what ctx runs on ("cpu, avx512, 2 threads"). */
 const char *kern_describe(const struct kern_ctx *ctx);

@@ -10,10 +10,12 @@ static status plan_open(struct kern_ctx **ctx, const struct kern_config *config)
 {
     struct kern_ctx *c = calloc(1, sizeof(*c));
 
-    (void)config;
     if (!c)
         return FAIL(ERR_NOMEM, "no %zu bytes of memory for a kernel context", sizeof(*c));
     snprintf(c->description, sizeof(c->description), "plan, computes nothing");
+    c->layout = config->layout;
+    if (c->layout.dtype == KERN_NONE)
+        c->layout = (struct kern_layout){ KERN_F32, KERN_HOST_SLICE_BYTES };
     *ctx = c;
     return OK;
 }
@@ -46,10 +48,28 @@ PLAN_KERNEL(concat)
 PLAN_KERNEL(silu)
 PLAN_KERNEL(copy)
 
+static status plan_upload(struct kern_ctx *ctx, const struct tensor *y, const float *src)
+{
+    (void)ctx;
+    (void)y;
+    (void)src;
+    return OK;
+}
+
+static status plan_download(struct kern_ctx *ctx, const struct tensor *x, float *dst)
+{
+    (void)ctx;
+    (void)x;
+    (void)dst;
+    return OK;
+}
+
 const struct kern_table kern_plan = {
     .name = "plan",
     .open = plan_open,
     .close = plan_close,
+    .upload = plan_upload,
+    .download = plan_download,
     .conv2d = plan_conv2d,
     .conv_temporal = plan_conv_temporal,
     .linear = plan_linear,

@@ -435,6 +435,7 @@ status pipeline_plan(const struct pipeline *p, const struct job_spec *spec, int6
         .width = spec->width_px,
         .height = spec->height_px,
         .chunk = spec->decode_chunk_frames,
+        .layout = kern_layout(p->dev.ctx),
     };
 
     *need = (struct pipeline_need){ .limit_bytes = p->memory_max_bytes };

@@ -24,7 +24,7 @@ static void forbid(const struct arena *a, size_t from, size_t to)
 {
     size_t end = to < a->size_bytes ? to : a->size_bytes;
 
-    if (end > from && a->size_bytes <= WATCHED_MAX)
+    if (end > from && !a->is_foreign && a->size_bytes <= WATCHED_MAX)
         ASAN_POISON_MEMORY_REGION(a->base + from, end - from);
 }
 
@@ -33,7 +33,7 @@ static void allow(const struct arena *a, size_t from, size_t to)
 {
     size_t end = to < a->size_bytes ? to : a->size_bytes;
 
-    if (a->size_bytes <= WATCHED_MAX)
+    if (!a->is_foreign && a->size_bytes <= WATCHED_MAX)
         ASAN_UNPOISON_MEMORY_REGION(a->base + from, end - from);
 }
 
@@ -49,9 +49,15 @@ status arena_open(struct arena *a, const char *name, size_t size_bytes)
     return OK;
 }
 
+void arena_open_at(struct arena *a, const char *name, void *base, size_t size_bytes)
+{
+    CHECK((uintptr_t)base % ARENA_ALIGN == 0);
+    *a = (struct arena){ .base = base, .size_bytes = size_bytes, .name = name, .is_foreign = true };
+}
+
 void arena_close(struct arena *a)
 {
-    if (a->base) {
+    if (a->base && !a->is_foreign) {
         /* No further than was used, so that the end costs no more than the use did. */
         allow(a, 0, a->peak_bytes + ARENA_ALIGN);
         munmap(a->base, a->size_bytes);
@@ -82,6 +88,7 @@ status arena_take_zeroed(struct arena *a, size_t bytes, void **ptr)
 {
     status st = arena_take(a, bytes, ptr);
 
+    CHECK(!a->is_foreign);
     if (st == OK)
         memset(*ptr, 0, bytes);
     return st;
@@ -93,6 +100,7 @@ status arena_take_text(struct arena *a, const char *text, const char **copy)
     void *p = NULL;
     status st = arena_take(a, bytes, &p);
 
+    CHECK(!a->is_foreign);
     if (st == OK)
         *copy = memcpy(p, text, bytes);
     return st;

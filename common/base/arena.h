@@ -6,6 +6,7 @@
 #ifndef ONESTEP_COMMON_BASE_ARENA_H
 #define ONESTEP_COMMON_BASE_ARENA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "common/base/status.h"
@@ -19,10 +20,15 @@ struct arena {
     size_t used_bytes; /* handed out, a multiple of ARENA_ALIGN */
     size_t peak_bytes; /* largest used_bytes seen since open */
     const char *name;  /* for error sentences; borrowed, outlives the arena */
+    bool is_foreign;   /* the block belongs to somebody else, perhaps to a device: never touched */
 };
 
 /* Reserve size_bytes for an arena called name. Errors: ERR_NOMEM. */
 MUST_USE status arena_open(struct arena *a, const char *name, size_t size_bytes);
+
+/* Hand out a block that somebody else owns and that need not be memory of this process; base is
+ * aligned to ARENA_ALIGN (CHECK). arena_take_zeroed and _text are not for it (CHECK). */
+void arena_open_at(struct arena *a, const char *name, void *base, size_t size_bytes);
 
 /* Give the block back. Accepts a zeroed arena. */
 void arena_close(struct arena *a);

@@ -260,10 +260,10 @@ static void spatial_task(void *arg, int64_t task, int worker)
     const struct kern_attention *a = j->a;
     int64_t part = task % j->parts, head = task / j->parts % a->heads;
     int64_t n = task / j->parts / a->heads, first = part * j->plan.query_rows;
-    struct sequence s = { .q = a->q + n * a->queries * a->q_stride + head * a->d,
-                          .k = a->k + n * a->keys * a->k_stride + head * a->d,
-                          .v = a->v + n * a->keys * a->v_stride + head * a->d,
-                          .y = a->y + n * a->queries * a->y_stride + head * a->d,
+    struct sequence s = { .q = (const float *)a->q + n * a->queries * a->q_stride + head * a->d,
+                          .k = (const float *)a->k + n * a->keys * a->k_stride + head * a->d,
+                          .v = (const float *)a->v + n * a->keys * a->v_stride + head * a->d,
+                          .y = (float *)a->y + n * a->queries * a->y_stride + head * a->d,
                           .q_apart = a->q_stride,
                           .k_apart = a->k_stride,
                           .v_apart = a->v_stride,
@@ -305,10 +305,10 @@ static void temporal_task(void *arg, int64_t task, int worker)
 
     for (int64_t pixel = task * PIXELS_PER_TASK; pixel < end; pixel++) {
         for (int64_t head = 0; head < a->heads; head++) {
-            struct sequence s = { .q = a->q + pixel * a->q_stride + head * a->d,
-                                  .k = a->k + pixel * a->k_stride + head * a->d,
-                                  .v = a->v + pixel * a->v_stride + head * a->d,
-                                  .y = a->y + pixel * width + head * a->d,
+            struct sequence s = { .q = (const float *)a->q + pixel * a->q_stride + head * a->d,
+                                  .k = (const float *)a->k + pixel * a->k_stride + head * a->d,
+                                  .v = (const float *)a->v + pixel * a->v_stride + head * a->d,
+                                  .y = (float *)a->y + pixel * width + head * a->d,
                                   .q_apart = a->pixels * a->q_stride,
                                   .k_apart = a->pixels * a->k_stride,
                                   .v_apart = a->pixels * a->v_stride,

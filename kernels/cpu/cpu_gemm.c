@@ -84,7 +84,7 @@ static void pack_half(const struct pass *p, float *scratch, float *dst, int64_t 
         for (int64_t j = 0; j < cpu_min(count, p->ctx->isa->lanes); j++)
             g->fold(g->source, first + j, scratch + j * g->k);
         pack_floats(p, dst, &s);
-    } else if (kern_weight_bytes(g->dtype) == sizeof(float)) {
+    } else if (kern_dtype_bytes(g->dtype) == sizeof(float)) {
         s.weight = (const float *)g->weight + (count > 0 ? first * g->k : 0);
         pack_floats(p, dst, &s);
     } else {

@@ -34,6 +34,8 @@ static status bf16_choose(const struct kern_config *config, const struct cpu_isa
     *bf16 = NULL;
     if (config->precision == KERN_PRECISION_F32)
         return OK;
+    if (config->precision == KERN_PRECISION_F16)
+        return FAIL(ERR_BADARG, "precision f16 is for cuda; set precision to f32 or bf16");
 #if defined(__x86_64__)
     int limit = config->isa == KERN_ISA_AUTO ? KERN_ISA_AMX : config->isa;
 
@@ -102,6 +104,7 @@ static status cpu_open(struct kern_ctx **ctx, const struct kern_config *config)
     snprintf(c->base.description, sizeof(c->base.description), "cpu, %s%s, %d thread%s",
              c->bf16 ? c->bf16->name : c->isa->name, c->bf16 ? ", bf16 products" : "", threads,
              threads == 1 ? "" : "s");
+    c->base.layout = (struct kern_layout){ KERN_F32, KERN_HOST_SLICE_BYTES };
     *ctx = &c->base;
     return OK;
 out:

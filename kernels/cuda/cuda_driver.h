@@ -16,7 +16,8 @@
 
 #include "common/base/status.h"
 
-typedef uint64_t cuda_ptr; /* address in device memory; 0: none */
+/* An address in device memory; 0: none. */
+typedef uint64_t cuda_ptr;
 
 struct cuda_device;   /* an open device; opaque, owned by whoever opened it */
 struct cuda_function; /* a kernel of a loaded module; owned by the device */

@@ -19,7 +19,7 @@ status op_fail(struct dev *dev, size_t mark, status st)
 
 void op_check_tensor(const struct tensor *t)
 {
-    CHECK(t->data && t->dtype == KERN_F32);
+    CHECK(t->data && t->dtype != KERN_NONE);
     CHECK(t->n > 0 && t->h > 0 && t->w > 0 && t->c > 0);
 }
 
@@ -30,18 +30,20 @@ bool op_is_same_shape(const struct tensor *a, const struct tensor *b)
 
 status op_new(struct dev *dev, struct tensor *t, int64_t n, int64_t h, int64_t w, int64_t c)
 {
-    size_t bytes = sizeof(float);
+    const enum kern_dtype dtype = kern_layout(dev->ctx).dtype;
+    size_t bytes = kern_dtype_bytes(dtype);
     void *data = NULL;
     status st;
 
     CHECK(n > 0 && h > 0 && w > 0 && c > 0);
     if (__builtin_mul_overflow(bytes, n, &bytes) || __builtin_mul_overflow(bytes, h, &bytes) ||
         __builtin_mul_overflow(bytes, w, &bytes) || __builtin_mul_overflow(bytes, c, &bytes))
-        return FAIL(ERR_NOMEM, "a tensor of %lld x %lld x %lld x %lld floats has no size in bytes",
+        return FAIL(ERR_NOMEM,
+                    "a tensor of %lld x %lld x %lld x %lld elements has no size in bytes",
                     (long long)n, (long long)h, (long long)w, (long long)c);
     st = arena_take(&dev->act, bytes, &data);
     if (st == OK)
-        *t = (struct tensor){ .data = data, .dtype = KERN_F32, .n = n, .h = h, .w = w, .c = c };
+        *t = (struct tensor){ .data = data, .dtype = dtype, .n = n, .h = h, .w = w, .c = c };
     return st;
 }
 
@@ -82,20 +84,39 @@ out:
     return st;
 }
 
-/* CAREFUL: host memory goes through the table's copy, never through memcpy here: under kern_plan a
- * tensor has an address and no memory. */
+size_t op_bytes(const struct tensor *t)
+{
+    return (size_t)op_elements(t) * kern_dtype_bytes(t->dtype);
+}
+
+/* CAREFUL: host memory goes through the table, never through memcpy here: a tensor's address may be
+ * a device's, or under kern_plan nobody's. */
 status op_upload(struct dev *dev, struct tensor *t, const float *src)
 {
     struct tensor host = *t;
+    status st = OK;
 
     host.data = (void *)src; /* only read */
-    return op_copy(dev, t, &host);
+    if (!dev->kern->upload)
+        return op_copy(dev, t, &host);
+    op_check_tensor(t);
+    TRY(op_begin(dev, 0));
+    TRY(dev->kern->upload(dev->ctx, t, src));
+out:
+    return st;
 }
 
 status op_download(struct dev *dev, const struct tensor *t, float *dst)
 {
     struct tensor host = *t;
+    status st = OK;
 
     host.data = dst;
-    return op_copy(dev, &host, t);
+    if (!dev->kern->download)
+        return op_copy(dev, &host, t);
+    op_check_tensor(t);
+    TRY(op_begin(dev, 0));
+    TRY(dev->kern->download(dev->ctx, t, dst));
+out:
+    return st;
 }

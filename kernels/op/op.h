@@ -1,7 +1,8 @@
 /* op.h - tensor operators: check shapes, take the result from the arena, call one kernel.
  *
  * A model is a list of op_* calls. Each op that makes a tensor takes it from dev->act; callers give
- * memory back with arena_mark / arena_release.
+ * memory back with arena_mark / arena_release. A tensor's elements have the type of dev's
+ * kern_layout, and its data may be an address that only the device can follow.
  * CAREFUL: y->data is read. NULL (a zeroed y): y is taken from the arena. Otherwise y is a tensor
  * of the result's shape that exists, and the op writes there; kern.h says what y may alias.
  * Shapes that disagree are a bug in model code: CHECK. Sizes from outside (config, weights, job)
@@ -20,14 +21,15 @@
 struct dev {
     const struct kern_table *kern; /* which implementation */
     struct kern_ctx *ctx;          /* its state, owned */
-    struct arena act;              /* activations, sized by the plan, then never grown */
+    struct arena act;              /* activations: of fixed size, on the device */
     int64_t calls;                 /* kernels launched since open */
     double flops;              /* floating-point operations of conv, linear, attention since open */
     const atomic_bool *cancel; /* when set and true every op returns ERR_CANCELLED; borrowed */
 };
 
-/* Open table `name` with config and an arena of act_bytes. Errors: ERR_BADARG for an unknown name,
- * ERR_NOMEM, ERR_DEVICE. */
+/* Open table `name` with config and an arena of act_bytes; 0: as large as its memory, for a table
+ * with memory of its own. Errors: ERR_BADARG for an unknown name, ERR_NOMEM, ERR_DEVICE,
+ * ERR_UNAVAILABLE. */
 MUST_USE status dev_open(struct dev *dev, const char *name, const struct kern_config *config,
                          size_t act_bytes);
 
@@ -41,6 +43,9 @@ MUST_USE status op_new(struct dev *dev, struct tensor *t, int64_t n, int64_t h, 
 /* Elements of t. This function can't fail. */
 int64_t op_elements(const struct tensor *t);
 
+/* Bytes of t's elements. This function can't fail. */
+size_t op_bytes(const struct tensor *t);
+
 /* The same elements seen as [n,h,w,c]; the count must agree. This function can't fail. */
 struct tensor op_view(const struct tensor *t, int64_t n, int64_t h, int64_t w, int64_t c);
 
@@ -51,7 +56,7 @@ struct op_conv_opt {
     bool is_asymmetric;            /* pad right and bottom only (VAE encoder's downsampling) */
     bool no_pad;                   /* no zeros at all (CLIP's patches) */
     int64_t up_h, up_w;            /* nearest resampling of x to this size first; 0: none */
-    const float *add;              /* [co], or NULL */
+    const struct tensor *add;      /* [1,1,1,co]; NULL or no data: none */
     const struct tensor *residual; /* as y, or NULL */
     float scale;                   /* 0 means 1 */
     const struct norm *norm;       /* temporal only: silu(group norm(x)) stands for x; or NULL */

@@ -17,10 +17,12 @@ static double sequence_flops(int64_t tokens, int64_t c)
 status op_attention(struct dev *dev, struct tensor *y, const struct tensor *qkv, int64_t heads)
 {
     int64_t c = check_qkv(qkv, heads), tokens = qkv->h * qkv->w;
-    const float *q = qkv->data;
+    const size_t part = (size_t)c * kern_dtype_bytes(qkv->dtype);
+    const char *q = qkv->data;
     struct kern_attention a = { .q = q,
-                                .k = q + c,
-                                .v = q + 2 * c,
+                                .k = q + part,
+                                .v = q + 2 * part,
+                                .dtype = qkv->dtype,
                                 .q_stride = qkv->c,
                                 .k_stride = qkv->c,
                                 .v_stride = qkv->c,
@@ -49,10 +51,12 @@ status op_attention_temporal(struct dev *dev, struct tensor *y, const struct ten
                              int64_t heads)
 {
     int64_t c = check_qkv(qkv, heads), pixels = qkv->h * qkv->w;
-    const float *q = qkv->data;
+    const size_t part = (size_t)c * kern_dtype_bytes(qkv->dtype);
+    const char *q = qkv->data;
     struct kern_attention_temporal a = { .q = q,
-                                         .k = q + c,
-                                         .v = q + 2 * c,
+                                         .k = q + part,
+                                         .v = q + 2 * part,
+                                         .dtype = qkv->dtype,
                                          .q_stride = qkv->c,
                                          .k_stride = qkv->c,
                                          .v_stride = qkv->c,

@@ -9,8 +9,12 @@ static void check_layer(const struct conv *layer, const struct tensor *x)
     CHECK(layer->kh > 0 && layer->kw > 0);
 }
 
-static void check_residual(const struct op_conv_opt *opt, const struct tensor *y)
+static void check_epilogue(const struct op_conv_opt *opt, const struct tensor *y)
 {
+    if (opt->add && opt->add->data) {
+        op_check_tensor(opt->add);
+        CHECK(op_elements(opt->add) == y->c);
+    }
     if (!opt->residual)
         return;
     op_check_tensor(opt->residual);
@@ -40,7 +44,7 @@ status op_conv2d(struct dev *dev, struct tensor *y, const struct tensor *x,
     const struct op_conv_opt *o = opt ? opt : &plain;
     struct kern_conv2d a = { .x = *x,
                              .layer = layer,
-                             .add = o->add,
+                             .add = o->add ? o->add->data : NULL,
                              .scale = o->scale != 0 ? o->scale : 1,
                              .stride = o->stride ? o->stride : 1,
                              .up_h = o->up_h,
@@ -62,7 +66,7 @@ status op_conv2d(struct dev *dev, struct tensor *y, const struct tensor *x,
                           (double)(layer->kh * layer->kw * layer->ci)));
     TRY(op_result(dev, &a.y, y, &(struct tensor){ .n = x->n, .h = h, .w = w }, layer->co));
     CHECK(a.y.data != x->data);
-    check_residual(o, &a.y);
+    check_epilogue(o, &a.y);
     if (o->residual)
         a.residual = *o->residual;
     TRY(dev->kern->conv2d(dev->ctx, &a));
@@ -80,7 +84,7 @@ status op_conv_temporal(struct dev *dev, struct tensor *y, const struct tensor *
         .x = *x,
         .layer = layer,
         .norm = o->norm,
-        .add = o->add,
+        .add = o->add ? o->add->data : NULL,
         .scale = o->scale != 0 ? o->scale : 1,
     };
     size_t mark = arena_mark(&dev->act);
@@ -92,7 +96,7 @@ status op_conv_temporal(struct dev *dev, struct tensor *y, const struct tensor *
     TRY(op_begin(dev, 6.0 * (double)(x->n * x->h * x->w * layer->co) * (double)layer->ci));
     TRY(op_result(dev, &a.y, y, x, layer->co));
     CHECK(a.y.data != x->data);
-    check_residual(o, &a.y);
+    check_epilogue(o, &a.y);
     if (o->residual)
         a.residual = *o->residual;
     TRY(dev->kern->conv_temporal(dev->ctx, &a));

@@ -45,11 +45,11 @@ status ref_attention(struct kern_ctx *ctx, const struct kern_attention *a)
     s.sums = s.scores + a->keys;
     for (int64_t n = 0; n < a->n; n++) {
         for (int64_t head = 0; head < a->heads; head++) {
-            s.k = a->k + n * a->keys * a->k_stride + head * a->d;
-            s.v = a->v + n * a->keys * a->v_stride + head * a->d;
+            s.k = (const float *)a->k + n * a->keys * a->k_stride + head * a->d;
+            s.v = (const float *)a->v + n * a->keys * a->v_stride + head * a->d;
             for (int64_t i = n * a->queries; i < (n + 1) * a->queries; i++)
-                attend(&s, a->q + i * a->q_stride + head * a->d,
-                       a->y + i * a->y_stride + head * a->d);
+                attend(&s, (const float *)a->q + i * a->q_stride + head * a->d,
+                       (float *)a->y + i * a->y_stride + head * a->d);
         }
     }
     return OK;
@@ -69,10 +69,11 @@ status ref_attention_temporal(struct kern_ctx *ctx, const struct kern_attention_
     s.sums = s.scores + a->frames;
     for (int64_t p = 0; p < a->pixels; p++) {
         for (int64_t head = 0; head < a->heads; head++) {
-            s.k = a->k + p * a->k_stride + head * a->d;
-            s.v = a->v + p * a->v_stride + head * a->d;
+            s.k = (const float *)a->k + p * a->k_stride + head * a->d;
+            s.v = (const float *)a->v + p * a->v_stride + head * a->d;
             for (int64_t i = p; i < a->frames * a->pixels; i += a->pixels)
-                attend(&s, a->q + i * a->q_stride + head * a->d, a->y + i * y_stride + head * a->d);
+                attend(&s, (const float *)a->q + i * a->q_stride + head * a->d,
+                       (float *)a->y + i * y_stride + head * a->d);
         }
     }
     return OK;

@@ -38,7 +38,7 @@ static inline double ref_dot_weight(const float *x, const void *weight, enum ker
     double sum = 0;
     float wide[64];
 
-    if (kern_weight_bytes(dtype) == sizeof(float))
+    if (kern_dtype_bytes(dtype) == sizeof(float))
         return ref_dot(x, (const float *)weight + first, n);
     for (int64_t i = 0; i < n; i += 64) {
         int64_t count = n - i < 64 ? n - i : 64;

@@ -59,8 +59,8 @@ static void set_operands(struct check *c, struct kern_attention *a, const struct
 
     if (s->is_packed) {
         a->q = check_input(c, s->n * s->queries * 3 * width);
-        a->k = a->q + width;
-        a->v = a->k + width;
+        a->k = (const float *)a->q + width;
+        a->v = (const float *)a->k + width;
         a->q_stride = a->k_stride = a->v_stride = 3 * width;
         return;
     }
@@ -96,10 +96,10 @@ static void attention_case(const struct check_rig *rig, const struct attention_s
     if (parts) {
         last = a;
         last.n = 1;
-        last.q += (s->n - 1) * s->queries * a.q_stride;
-        last.k += (s->n - 1) * s->keys * a.k_stride;
-        last.v += (s->n - 1) * s->keys * a.v_stride;
-        last.y += (s->n - 1) * y_frame;
+        last.q = (const float *)a.q + (s->n - 1) * s->queries * a.q_stride;
+        last.k = (const float *)a.k + (s->n - 1) * s->keys * a.k_stride;
+        last.v = (const float *)a.v + (s->n - 1) * s->keys * a.v_stride;
+        last.y = (float *)a.y + (s->n - 1) * y_frame;
         check_same_bits(&c, rig, &a, &last, last.y, y_frame);
     }
     check_case(&c, rig);
@@ -210,8 +210,8 @@ TEST(attention_temporal_is_the_reference)
 
         a.q_stride = a.k_stride = a.v_stride = 3 * width;
         a.q = check_input(&c, rows * 3 * width);
-        a.k = a.q + width;
-        a.v = a.k + width;
+        a.k = (const float *)a.q + width;
+        a.v = (const float *)a.k + width;
         a.y = check_output(&c, rows * width);
         c.args = &a;
         c.tol = tolerance(a.d, 1);

@@ -247,7 +247,7 @@ static status measure(const struct checkpoint *c, const struct checkpoint_job *j
                       size_t *bytes, double *flops)
 {
     status st;
-    const struct kern_config config = { 0 };
+    const struct kern_config config = { .layout = job->layout };
     struct dev dev = { 0 };
 
     TRY(dev_open(&dev, "plan", &config, PLAN_BYTES));

@@ -46,9 +46,10 @@ struct checkpoint_need {
 
 /* The shape of a job, as far as memory cares. */
 struct checkpoint_job {
-    int64_t frames;        /* frames of the clip */
-    int64_t width, height; /* pixels, multiples of vae_factor */
-    int64_t chunk;         /* frames decoded together; 0: all */
+    int64_t frames;            /* frames of the clip */
+    int64_t width, height;     /* pixels, multiples of vae_factor */
+    int64_t chunk;             /* frames decoded together; 0: all */
+    struct kern_layout layout; /* of the tensors; zeroed: host floats */
 };
 
 /* Load the diffusers folder dir.

@@ -9,9 +9,6 @@
 #include "worker/model/params.h"
 #include "worker/model/slice.h"
 
-/* Scratch of the spatial half that is still worth having in one piece. */
-#define RES_SLICE_BYTES ((int64_t)256 << 20)
-
 static status load_half(struct res_half *half, struct weights *w, const char *prefix,
                         const struct res_spec *spec)
 {
@@ -76,26 +73,24 @@ out:
     return st;
 }
 
-/* *add = W silu(e) + b, [1,1,1,co], or NULL when the half has no time embedding. */
-static status time_vector(struct dev *dev, const float **add, const struct res_half *half,
+/* *add = W silu(e) + b, [1,1,1,co], without data when the half has no time embedding. */
+static status time_vector(struct dev *dev, struct tensor *add, const struct res_half *half,
                           const struct tensor *silu_e)
 {
     status st = OK;
-    struct tensor t = { 0 };
 
-    *add = NULL;
+    *add = (struct tensor){ 0 };
     if (!half->time.weight)
         return OK;
     CHECK(silu_e);
-    TRY(op_linear(dev, &t, silu_e, &half->time, KERN_ACT_NONE, NULL));
-    *add = t.data;
+    TRY(op_linear(dev, add, silu_e, &half->time, KERN_ACT_NONE, NULL));
 out:
     return st;
 }
 
 /* Some frames of the spatial half; add as above. */
 static status forward_frames(struct dev *dev, struct tensor *y, const struct tensor *x,
-                             const struct res_block *block, const float *add)
+                             const struct res_block *block, const struct tensor *add)
 {
     status st;
     const struct res_half *l = &block->spatial;
@@ -123,10 +118,10 @@ status res_spatial(struct dev *dev, struct tensor *y, const struct tensor *x,
                    const struct res_block *block, const struct tensor *silu_e)
 {
     status st;
-    int64_t frame_bytes = x->h * x->w * (x->c + y->c) * (int64_t)sizeof(float);
-    int64_t step = RES_SLICE_BYTES / frame_bytes;
+    int64_t frame_bytes = (int64_t)((op_bytes(x) + op_bytes(y)) / (size_t)x->n);
+    int64_t step = kern_layout(dev->ctx).slice_bytes / frame_bytes;
     size_t mark = arena_mark(&dev->act);
-    const float *add;
+    struct tensor add;
 
     CHECK(y->data && y->n == x->n && y->h == x->h && y->w == x->w);
     CHECK(y->data != x->data || y->c == x->c);
@@ -137,7 +132,7 @@ status res_spatial(struct dev *dev, struct tensor *y, const struct tensor *x,
         struct tensor y_part = slice_frames(y, first, count);
         struct tensor x_part = slice_frames(x, first, count);
 
-        TRY(forward_frames(dev, &y_part, &x_part, block, add));
+        TRY(forward_frames(dev, &y_part, &x_part, block, &add));
     }
     arena_release(&dev->act, mark);
 out:
@@ -151,13 +146,13 @@ status res_temporal(struct dev *dev, struct tensor *y, const struct res_block *b
     const struct res_half *l = &block->temporal;
     struct tensor a = { 0 };
     size_t mark = arena_mark(&dev->act);
-    const float *add;
+    struct tensor add;
 
     if (!block->is_temporal)
         return OK;
     TRY(time_vector(dev, &add, l, silu_e));
     TRY(op_conv_temporal(dev, &a, y, &l->conv1,
-                         &(struct op_conv_opt){ .add = add, .norm = &l->norm1 })); /* [f,h,w,c] */
+                         &(struct op_conv_opt){ .add = &add, .norm = &l->norm1 })); /* [f,h,w,c] */
     TRY(op_conv_temporal(
         dev, y, &a, &l->conv2,
         &(struct op_conv_opt){ .scale = block->mix, .residual = y, .norm = &l->norm2 }));

@@ -14,7 +14,7 @@ static inline struct tensor slice_frames(const struct tensor *t, int64_t first, 
     struct tensor part = *t;
 
     CHECK(first >= 0 && count > 0 && first + count <= t->n);
-    part.data = (float *)t->data + first * t->h * t->w * t->c;
+    part.data = (char *)t->data + (size_t)(first * t->h * t->w * t->c) * kern_dtype_bytes(t->dtype);
     part.n = count;
     return part;
 }
@@ -23,12 +23,16 @@ static inline struct tensor slice_frames(const struct tensor *t, int64_t first, 
 static inline struct tensor slice_row(const struct tensor *t, int64_t first, int64_t count)
 {
     CHECK(first >= 0 && count > 0 && first + count <= t->n * t->h * t->w * t->c);
-    return (struct tensor){
-        .data = (float *)t->data + first, .dtype = t->dtype, .n = 1, .h = 1, .w = 1, .c = count
-    };
+    return (struct tensor){ .data = (char *)t->data + (size_t)first * kern_dtype_bytes(t->dtype),
+                            .dtype = t->dtype,
+                            .n = 1,
+                            .h = 1,
+                            .w = 1,
+                            .c = count };
 }
 
-/* A weight of rows x c floats as a tensor [1,1,rows,c] that is only read. */
+/* A weight of rows x c floats as a tensor [1,1,rows,c] that is only read, by op_add, op_concat or
+ * op_copy: in every table it is host memory. */
 static inline struct tensor slice_weight(const float *weight, int64_t rows, int64_t c)
 {
     return (struct tensor){

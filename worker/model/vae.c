@@ -239,7 +239,7 @@ out:
 static status settle(struct dev *dev, struct tensor *t, size_t mark)
 {
     status st = OK;
-    const size_t frame_bytes = (size_t)(t->h * t->w * t->c) * sizeof(float);
+    const size_t frame_bytes = op_bytes(t) / (size_t)t->n;
     const size_t used = arena_mark(&dev->act);
     struct tensor moved = *t;
     void *block;

@@ -313,7 +313,7 @@ static enum kern_dtype dtype_of(const struct safetensors_tensor *t)
 /* Room for the weights of a layer. */
 static status take_weights(struct weights *w, int64_t count, enum kern_dtype dtype, void **values)
 {
-    return arena_take(w->loader->values, (size_t)count * kern_weight_bytes(dtype), values);
+    return arena_take(w->loader->values, (size_t)count * kern_dtype_bytes(dtype), values);
 }
 
 static status take_floats(struct weights *w, int64_t count, float **values)
@@ -404,7 +404,7 @@ static status stack_weights(struct weights *w, struct linear *linear,
             TRY(safetensors_read_f32(&t[i], 0, t[i].count, (float *)at));
         else
             memcpy(at, t[i].data, t[i].bytes);
-        at += count * kern_weight_bytes(linear->dtype);
+        at += count * kern_dtype_bytes(linear->dtype);
     }
 out:
     return st;
@@ -492,7 +492,7 @@ static void copy_conv(void *dst, const struct safetensors_tensor *t, int64_t tap
     const int64_t ci = t->shape[1], row = ci * taps;
 
     for (int64_t o = 0; o < t->shape[0]; o++) {
-        if (kern_weight_bytes(dtype_of(t)) == 2)
+        if (kern_dtype_bytes(dtype_of(t)) == 2)
             taps_first16((uint16_t *)dst + o * row, t->data + o * row * 2, ci, taps);
         else
             taps_first32((uint32_t *)dst + o * row, t->data + o * row * 4, ci, taps);

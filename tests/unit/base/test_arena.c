@@ -119,6 +119,23 @@ TEST(the_sanitizer_sees_the_pieces)
 #endif
 
 /* A mark from the future is a bug of the caller and ends the process, in every build. */
+TEST(a_foreign_block_is_handed_out_and_never_touched)
+{
+    /* An address without memory behind it: touching it would end the test. */
+    char *nowhere = (char *)(uintptr_t)(ARENA_ALIGN * 3);
+    struct arena a;
+    void *p = NULL, *q = NULL;
+
+    arena_open_at(&a, "device memory", nowhere, 4 * ARENA_ALIGN);
+    EXPECT_OK(arena_take(&a, 1, &p));
+    EXPECT_OK(arena_take(&a, 3 * ARENA_ALIGN, &q));
+    EXPECT(p == nowhere && q == nowhere + ARENA_ALIGN);
+    EXPECT_STATUS(arena_take(&a, 1, &p), ERR_NOMEM);
+    arena_release(&a, 0);
+    EXPECT_INT(a.peak_bytes, 4 * ARENA_ALIGN);
+    arena_close(&a);
+}
+
 TEST(releasing_what_was_not_taken_is_a_bug)
 {
     struct arena a = { 0 };

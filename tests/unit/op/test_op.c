@@ -125,10 +125,12 @@ TEST(a_convolution_takes_its_options)
 {
     /* 1x1, weight 2, bias 1, add 10, scale 0.5, residual = element index. */
     struct dev dev = open_ref();
-    const float weight[] = { 2 }, bias[] = { 1 }, add[] = { 10 };
+    const float weight[] = { 2 }, bias[] = { 1 };
+    float ten = 10;
+    struct tensor add = { .data = &ten, .dtype = KERN_F32, .n = 1, .h = 1, .w = 1, .c = 1 };
     struct conv layer = { .weight = weight, .bias = bias, .co = 1, .ci = 1, .kh = 1, .kw = 1 };
     struct tensor x = counting(&dev, 1, 2, 2, 1), y = { 0 }, plain = { 0 };
-    struct op_conv_opt opt = { .add = add, .residual = &x, .scale = 0.5f };
+    struct op_conv_opt opt = { .add = &add, .residual = &x, .scale = 0.5f };
 
     EXPECT_OK(op_conv2d(&dev, &y, &x, &layer, &opt));
     for (int i = 0; i < 4; i++)
