@@ -18,6 +18,8 @@ WITHOUT ?=
 FUZZ    ?=
 FUZZ_SECONDS ?= 60
 V       ?= 0
+NVCC    ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+CUDA    ?= $(if $(NVCC),1,0)
 
 # fuzz is what `make fuzz` uses: for clang, with entries of tests/fuzz in place of tests.
 FLAVORS := release debug asan tsan fuzz
@@ -68,7 +70,7 @@ LAYERS := base proto common kernels op model sampler worker broker client
 SRC_base    := $(wildcard common/base/*.c)
 SRC_proto   := $(wildcard proto/*.c)
 SRC_common  := $(wildcard common/*.c)
-SRC_kernels := $(wildcard kernels/*.c kernels/ref/*.c kernels/cpu/*.c)
+SRC_kernels := $(wildcard kernels/*.c kernels/ref/*.c kernels/cpu/*.c kernels/cuda/*.c)
 SRC_op      := $(wildcard kernels/op/*.c)
 SRC_model   := $(wildcard worker/model/*.c)
 SRC_sampler := $(wildcard worker/sampler/*.c)
@@ -91,7 +93,7 @@ PKGS_base    := jansson
 PKGS_proto   := libprotobuf-c
 PKGS_common  := libzmq hiredis libcurl yaml-0.1 libcrypto libssl libmicrohttpd
 PKGS_common  += libavformat libavcodec libavutil libswscale lcms2
-LIBS_kernels := -ldnnl -lm
+LIBS_kernels := -ldnnl -ldl -lm
 LIBS_op      := -lm
 LIBS_model   := -lm
 LIBS_sampler := -lm
@@ -113,6 +115,16 @@ PB_C       := $(patsubst %.proto,$(BUILD)/%.pb-c.c,$(PROTOS))
 PB_H       := $(PB_C:.c=.h)
 EMBED_C    := $(patsubst %,$(BUILD)/%.c,$(wildcard common/*.lua))
 
+# The kernels for GPUs, one fat binary a source file; none without nvcc. sm_80 is every Ampere card,
+# sm_89 Ada, sm_90 Hopper, and the PTX serves what comes later.
+CU         := $(wildcard kernels/cuda/*.cu)
+FATBINS    := $(if $(filter 1,$(CUDA)),$(CU:%.cu=$(BUILD)/%.fatbin))
+NVCC_FLAGS := -std=c++17 -O3 -I. -Werror all-warnings
+NVCC_ARCHS := $(foreach a,80 89,-gencode arch=compute_$a,code=sm_$a)
+NVCC_ARCHS += -gencode arch=compute_90,code=[sm_90,compute_90]
+BUILTIN_C  := $(BUILD)/kernels/cuda/cuda_builtin.c
+
+GEN_kernels := $(BUILTIN_C).o
 GEN_proto  := $(PB_C:%=%.o)
 GEN_common := $(EMBED_C:%=%.o)
 
@@ -258,7 +270,15 @@ $(BUILD)/proto/%.pb-c.c $(BUILD)/proto/%.pb-c.h &: proto/%.proto | $(STAMPS)/dep
 $(call obj,$(SRC_proto) $(wildcard tests/unit/proto/*.c)): | $(PB_H)
 
 # Kept, so that a debugger and a reader find them.
-.SECONDARY: $(PB_C) $(PB_H) $(EMBED_C)
+.SECONDARY: $(PB_C) $(PB_H) $(EMBED_C) $(BUILTIN_C) $(FATBINS)
+
+$(BUILD)/%.fatbin: %.cu
+	@mkdir -p $(@D); echo "  NVCC $<"
+	$(Q)$(NVCC) -fatbin $(NVCC_ARCHS) $(NVCC_FLAGS) -MMD -MP -MF $@.d -o $@ $<
+$(eval $(call stamp_rule,$(STAMPS)/fatbins,$(FATBINS) end))
+$(BUILTIN_C): kernels/cuda/embed.sh $(FATBINS) $(STAMPS)/fatbins
+	@mkdir -p $(@D); echo "  EMBED $@"
+	$(Q)kernels/cuda/embed.sh cuda_builtin cuda_libcuda $(FATBINS) >$@
 
 # common/NAME.lua becomes `const char NAME_lua[]`, ended by a NUL.
 $(BUILD)/%.lua.c: %.lua
@@ -382,6 +402,7 @@ help:
 #? PROVE_FAULTS=N                   faults that `make prove` puts into the simulated cluster
 #? SIZE=14x1024x576 PRECISION=f32   for bench-engine; MODEL=DIR takes that checkpoint
 #? PROVE_KILLS=N                    real programs that `make prove` kills
+#? CUDA=0                           no kernels for GPUs; the default is 1 where nvcc is
 #? V=1                              show commands
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -3,7 +3,8 @@
  * A kernel is pointers in, pointers out: kernels/op has checked the shapes, the caller owns all
  * tensors, nothing is logged. Each kernel exists in every table:
  *   kern_ref  plain loops, double sums, the truth;
- *   kern_cpu  threads; AVX-512, AVX2 or plain C, chosen at run time.
+ *   kern_cpu  threads; AVX-512, AVX2 or plain C, chosen at run time;
+ *   kern_cuda an NVIDIA GPU.
  * Layout: activations are NHWC = [n][h][w][c], frames of a clip ride in n. That is at once the
  * token matrix [n*h*w][c] of linear layers and the input of both attentions: nothing is transposed.
  * Weights are [out][...][in], converted once at load from the checkpoint's layout.
@@ -194,11 +195,16 @@ struct kern_layout {
                               work on a few frames at a time take no more, or one frame */
 };
 
+struct cuda_target; /* kernels/cuda/cuda_driver.h */
+
 /* What open() needs. */
 struct kern_config {
     int threads; /* worker threads, the caller included; 0: one per online core */
     int isa;     /* highest instruction set for kern_cpu, enum kern_isa; KERN_ISA_AUTO: the best */
     enum kern_precision precision; /* of products; kern_ref has float only, kern_cuda no float */
+    int ordinal;                   /* number of the GPU, for kern_cuda */
+    size_t weight_bytes; /* of host memory with the model's weights, so that kern_cuda keeps room */
+    const struct cuda_target *target; /* for kern_cuda: what to use instead of libcuda, or NULL */
     struct kern_layout layout; /* for kern_plan alone: the layout of the table that is planned for;
                                   zeroed: host floats */
 };
@@ -246,6 +252,7 @@ struct kern_table {
 
 extern const struct kern_table kern_ref;  /* kernels/ref: the truth, slow */
 extern const struct kern_table kern_cpu;  /* kernels/cpu: fast on any x86-64, plain C elsewhere */
+extern const struct kern_table kern_cuda; /* kernels/cuda: 16-bit tensors on a GPU */
 extern const struct kern_table kern_plan; /* kernels/plan.c: computes nothing, for memory plans */
 
 /* Bytes of one element: 4, or 2. This function can't fail. */

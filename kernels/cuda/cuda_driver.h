@@ -64,6 +64,23 @@ struct cuda_driver {
     status (*sync)(struct cuda_device *device); /* wait until all that was asked for is done */
 };
 
+/* A module, as cuda_driver.load takes it. */
+struct cuda_image {
+    const char *name; /* of the source file, for error sentences */
+    const void *data; /* fat binary or PTX */
+    size_t bytes;     /* without the NUL behind it */
+};
+
+/* What a table runs on. */
+struct cuda_target {
+    const struct cuda_driver *driver; /* which implementation */
+    const struct cuda_image *images;  /* [image_count], every kernel in the form that it loads */
+    int image_count;                  /* 0: built without nvcc */
+};
+
+/* The GPU's driver and the fat binaries inside this program; made by the Makefile. */
+extern const struct cuda_target cuda_builtin;
+
 /* cuda_libcuda.c. Needs nothing of CUDA to compile; looks for libcuda.so.1 when opened. */
 extern const struct cuda_driver cuda_libcuda;
 
