@@ -201,9 +201,9 @@ $(eval $(call stamp_rule,$(STAMPS)/flags,'$(subst ','\'',$(FLAGS_NOW))'))
 COMMIT    := $(shell git describe --always --dirty --exclude '*' 2>/dev/null)
 BUILD_ID  := $(VERSION)$(if $(COMMIT),-$(COMMIT))
 SAY_BUILD := $(call obj,$(wildcard worker/main.c broker/main.c client/cmd_about.c))
-$(eval $(call stamp_rule,$(STAMPS)/build-id,$(BUILD_ID)))
+$(eval $(call stamp_rule,$(STAMPS)/build-id,$(BUILD_ID) $(CUDA)))
 $(SAY_BUILD): $(STAMPS)/build-id
-$(SAY_BUILD): ALL_CPPFLAGS += -DONESTEP_BUILD='"$(BUILD_ID)"'
+$(SAY_BUILD): ALL_CPPFLAGS += -DONESTEP_BUILD='"$(BUILD_ID)"' -DONESTEP_CUDA=$(CUDA)
 
 # The message for a bare machine, instead of a compiler's complaint about a missing header.
 $(STAMPS)/deps: ops/setup/deps.sh

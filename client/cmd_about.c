@@ -38,8 +38,6 @@ static status print_version_json(struct buf *text)
     json_write_int(&w, CODEC_VERSION);
     json_write_key(&w, "libraries");
     json_write_text(&w, libraries(loaded, sizeof(loaded)));
-    json_write_key(&w, "cuda");
-    json_write_bool(&w, false);
     json_write_end(&w);
     return output_json(&w, text);
 }
@@ -53,8 +51,8 @@ status cmd_version(const struct command_line *line)
     if (line->options.json) {
         TRY(print_version_json(&text));
     } else {
-        TRY(buf_printf(&text, "onestep %s\nprotocol: %d\nlibraries: %s\nCUDA backend: not built\n",
-                       ONESTEP_BUILD, CODEC_VERSION, libraries(loaded, sizeof(loaded))));
+        TRY(buf_printf(&text, "onestep %s\nprotocol: %d\nlibraries: %s\n", ONESTEP_BUILD,
+                       CODEC_VERSION, libraries(loaded, sizeof(loaded))));
         TRY(output_text(text.data));
     }
 out:

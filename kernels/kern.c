@@ -4,7 +4,7 @@
 
 #include "kernels/kern_ctx.h"
 
-static const struct kern_table *const tables[] = { &kern_ref, &kern_cpu, &kern_plan };
+static const struct kern_table *const tables[] = { &kern_ref, &kern_cpu, &kern_cuda, &kern_plan };
 
 const struct kern_table *kern_find(const char *name)
 {

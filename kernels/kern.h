@@ -94,11 +94,13 @@ struct kern_conv_temporal {
     float scale;                  /* 1 unless a blend is folded in */
 };
 
-/* y = act(x W^T + bias) + residual, row by row.
- * Shapes: x [.., in] and y, residual [.., out] with equal n*h*w; y may be residual, not x. */
+/* y = act(x W^T + bias + add) + residual, row by row.
+ * Shapes: x [.., in] and y, residual [.., out] with equal n*h*w; add [out] of the tensors' type, or
+ * NULL; y may be residual, not x. */
 struct kern_linear {
     struct tensor x, y, residual; /* residual.data == NULL: none */
     const struct linear *layer;   /* weights */
+    const void *add;              /* [out] constant beside the bias, or NULL */
     enum kern_act act;            /* applied before the residual is added */
 };
 
@@ -184,8 +186,14 @@ struct kern_copy {
 };
 
 /* How operands of the products in convolutions and linear layers are rounded. Sums are float either
- * way, and tensors are what struct kern_layout says. */
-enum kern_precision { KERN_PRECISION_F32 = 0, KERN_PRECISION_BF16, KERN_PRECISION_F16 };
+ * way, and tensors are what struct kern_layout says. AUTO is the table's own: bf16 for kern_cuda,
+ * which has no float; float for the others. */
+enum kern_precision {
+    KERN_PRECISION_AUTO = 0,
+    KERN_PRECISION_F32,
+    KERN_PRECISION_BF16,
+    KERN_PRECISION_F16
+};
 
 /* How a table wants its tensors. It decides how much memory a model needs, so that a plan made with
  * kern_plan has to know it. */
@@ -201,7 +209,7 @@ struct cuda_target; /* kernels/cuda/cuda_driver.h */
 struct kern_config {
     int threads; /* worker threads, the caller included; 0: one per online core */
     int isa;     /* highest instruction set for kern_cpu, enum kern_isa; KERN_ISA_AUTO: the best */
-    enum kern_precision precision; /* of products; kern_ref has float only, kern_cuda no float */
+    enum kern_precision precision; /* of products */
     int ordinal;                   /* number of the GPU, for kern_cuda */
     size_t weight_bytes; /* of host memory with the model's weights, so that kern_cuda keeps room */
     const struct cuda_target *target; /* for kern_cuda: what to use instead of libcuda, or NULL */
@@ -235,6 +243,8 @@ struct kern_table {
     /* y = floats of host memory, host memory = x as floats; NULL, both: tensors are host floats. */
     status (*upload)(struct kern_ctx *ctx, const struct tensor *y, const float *src);
     status (*download)(struct kern_ctx *ctx, const struct tensor *x, float *dst);
+    /* Weights that were seen may change or go: drop what was made of them. NULL: nothing is. */
+    void (*forget)(struct kern_ctx *ctx);
     status (*conv2d)(struct kern_ctx *ctx, const struct kern_conv2d *a);
     status (*conv_temporal)(struct kern_ctx *ctx, const struct kern_conv_temporal *a);
     status (*linear)(struct kern_ctx *ctx, const struct kern_linear *a);

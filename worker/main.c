@@ -63,12 +63,19 @@ struct worker_config {
     int log_level;
 };
 
+/* What --version says of the GPU backend; tests/bench/GPU.md is the report of a run. */
+#if ONESTEP_CUDA
+#define ONESTEP_CUDA_TEXT "CUDA backend: in this build; run on an NVIDIA H200\n"
+#else
+#define ONESTEP_CUDA_TEXT "CUDA backend: not in this build, there was no nvcc\n"
+#endif
+
 /* The order of enum kern_isa. */
 static const char *const isa_names[] = { "auto",        "plain", "avx2", "avx512",
                                          "avx512_bf16", "amx",   NULL };
 
 /* The order of enum kern_precision. */
-static const char *const precision_names[] = { "f32", "bf16", NULL };
+static const char *const precision_names[] = { "auto", "f32", "bf16", "f16", NULL };
 
 enum { ENCODER_AUTO, ENCODER_X264, ENCODER_NVENC };
 static const char *const encoder_names[] = { "auto", "x264", "nvenc", NULL };
@@ -87,11 +94,13 @@ static const struct config_row rows[] = {
     TEXT(curve_key, "",
          "file with this worker's secret key (onestep keygen); empty: no encryption"),
     TEXT(broker_key, "", "the brokers' card (broker.pub); goes with curve_key"),
-    TEXT(device, "auto", "cpu, ref (slow and exact), or auto for the best this build has"),
+    TEXT(device, "auto",
+         "cpu, cuda or cuda:N (GPU number N), ref (slow, exact); auto: cuda if it works, else cpu"),
     INT(threads, 0, 1024, "0", "", "compute threads; 0: one per core"),
     CHOICE(isa, "auto", isa_names, "highest instruction set that the cpu device may use"),
-    CHOICE(precision, "f32", precision_names,
-           "what products of the cpu device round to: bf16 is faster, needs AVX512_BF16 or AMX"),
+    CHOICE(precision, "auto", precision_names,
+           "what products round to: f32, bf16 (on cpu it needs AVX512_BF16 or AMX), or f16 (cuda); "
+           "auto: bf16 on cuda, else f32"),
     INT(memory_max_bytes, 0, 1e15, "0", "bytes",
         "memory for weights, activations and frames; 0: three quarters of the machine's"),
     TEXT(input_root, "", "folders with file:// images, with : between; empty: none"),
@@ -139,16 +148,17 @@ static const struct config_program program = {
         "tests/reference/compare.py checks such a file against diffusers.\n"
         "\n"
         "Exit codes are those of onestep(1): 3 when the model folder does not exist, 5 when its "
-        "files are damaged, 10 when memory does not suffice, 11 when the compute device failed.",
+        "files are damaged, 7 when the device is not "
+        "there, 10 when memory does not suffice, 11 when the compute device failed.",
     .examples = "onestep-worker --model checkpoints/svd --input-root /srv/photos\n"
                 "    serve the model \"default\" at the broker of this machine\n"
                 "onestep-worker --config /etc/onestep/worker.yaml\n"
                 "    settings from a file\n"
                 "onestep-worker --model checkpoints/svd --plan 14x1024x576\n"
                 "    how much memory such a clip needs\n",
-    .version_text = "onestep-worker " ONESTEP_BUILD "\n"
-                    "devices: cpu (plain C, AVX2, AVX-512, chosen at run time), ref\n"
-                    "CUDA backend: not built\n",
+    .version_text =
+        "onestep-worker " ONESTEP_BUILD "\n"
+        "devices: cpu (plain C, AVX2, AVX-512, chosen at run time), cuda, ref\n" ONESTEP_CUDA_TEXT,
     .rows = rows,
     .row_count = sizeof(rows) / sizeof(rows[0]),
 };
@@ -315,7 +325,7 @@ static status open_pipeline(struct worker *w)
     const struct worker_config *cfg = &w->cfg;
     const struct pipeline_config config = {
         .model_dir = cfg->model,
-        .device = strcmp(cfg->device, "auto") == 0 ? "cpu" : cfg->device,
+        .device = cfg->device,
         .kern = { .threads = (int)cfg->threads,
                   .isa = cfg->isa,
                   .precision = (enum kern_precision)cfg->precision },

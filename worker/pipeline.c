@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/base/check.h"
+#include "common/base/log.h"
 #include "worker/memory.h"
 #include "worker/sampler/noise.h"
 #include "worker/sampler/sampler.h"
@@ -425,6 +426,12 @@ static size_t host_bytes(const struct pipeline *p, const struct job_spec *spec,
     return kept + larger(larger(embed, encode), larger(sample, decode));
 }
 
+/* The memory of dev is its own: nothing else of a job counts against the limit. */
+static bool has_own_memory(const struct dev *dev)
+{
+    return dev->kern->memory != NULL;
+}
+
 status pipeline_plan(const struct pipeline *p, const struct job_spec *spec, int64_t image_w,
                      int64_t image_h, struct pipeline_need *need)
 {
@@ -448,8 +455,9 @@ status pipeline_plan(const struct pipeline *p, const struct job_spec *spec, int6
     TRY(st);
     need->host_bytes = host_bytes(p, spec, &image);
     need->frame_bytes = 2 * (size_t)(spec->frames * spec->height_px * spec->width_px * RGB);
-    need->total_bytes =
-        need->model.weight_bytes + need->model.act_bytes + need->host_bytes + need->frame_bytes;
+    need->total_bytes = need->model.weight_bytes + need->model.act_bytes;
+    if (!has_own_memory(&p->dev))
+        need->total_bytes += need->host_bytes + need->frame_bytes;
 out:
     return st;
 }
@@ -473,13 +481,21 @@ status pipeline_admit(const struct job_spec *spec, const struct pipeline_need *n
 
 /* --- opening --------------------------------------------------------------------------------- */
 
-static status check_device(const char *device)
+/* *table and *ordinal from "cpu", "ref", "cuda" or "cuda:N". */
+static status parse_device(const char *device, const char **table, int *ordinal)
 {
+    char end;
+
+    *ordinal = 0;
+    *table = "cuda";
+    if (strcmp(device, "cuda") == 0 || sscanf(device, "cuda:%3d%c", ordinal, &end) == 1)
+        return OK;
+    *table = device;
     if (strcmp(device, "cpu") == 0 || strcmp(device, "ref") == 0)
         return OK;
-    if (strncmp(device, "cuda", 4) == 0)
-        return FAIL(ERR_BADARG, "device %s: this build has no CUDA backend; use cpu", device);
-    return FAIL(ERR_BADARG, "device %s is not known; use cpu, or ref (slow, exact)", device);
+    return FAIL(ERR_BADARG,
+                "device %s is not known; use auto, cpu, cuda, cuda:N, or ref (slow, exact)",
+                device);
 }
 
 static size_t memory_limit(const struct pipeline_config *config)
@@ -490,6 +506,49 @@ static size_t memory_limit(const struct pipeline_config *config)
         return config->memory_max_bytes;
     total = memory_total_bytes();
     return total > 0 ? total / 4 * 3 : SIZE_MAX / 4;
+}
+
+/* Open the device called so, with what the limit leaves for tensors. A device with memory of its
+ * own decides the limit, unless there is one. */
+static status open_device(struct pipeline *p, const struct pipeline_config *config,
+                          const char *device)
+{
+    const size_t weight_bytes = p->checkpoint.values.used_bytes;
+    struct kern_config kern = config->kern;
+    const char *table;
+    size_t act_bytes = 1;
+    status st = OK;
+
+    TRY(parse_device(device, &table, &kern.ordinal));
+    p->memory_max_bytes = memory_limit(config);
+    if (!config->is_plan && weight_bytes >= p->memory_max_bytes)
+        TRY(FAIL(ERR_NOMEM, "%s: the weights take %llu MiB, memory_max_bytes allows %llu",
+                 config->model_dir, mib(weight_bytes), mib(p->memory_max_bytes)));
+    if (!config->is_plan)
+        act_bytes = p->memory_max_bytes - weight_bytes;
+    if (kern_find(table)->memory && config->memory_max_bytes == 0)
+        act_bytes = 0;
+    kern.weight_bytes = config->is_plan ? 0 : weight_bytes;
+    TRY(dev_open(&p->dev, table, &kern, act_bytes));
+    if (has_own_memory(&p->dev))
+        p->memory_max_bytes = weight_bytes + p->dev.act.size_bytes;
+out:
+    return st;
+}
+
+/* The best device that works, and a line in the log that says why. */
+static status open_best_device(struct pipeline *p, const struct pipeline_config *config)
+{
+    status st;
+
+    if (config->kern.precision == KERN_PRECISION_F32)
+        return open_device(p, config, "cpu"); /* a GPU has no such thing here */
+    st = open_device(p, config, "cuda");
+    if (st != ERR_UNAVAILABLE)
+        return st;
+    log_info("device.auto", "device=cpu because=\"%s\"", status_message());
+    status_clear();
+    return open_device(p, config, "cpu");
 }
 
 static struct size_model sizes_of(const struct checkpoint *c)
@@ -507,23 +566,20 @@ static struct size_model sizes_of(const struct checkpoint *c)
 
 status pipeline_open(struct pipeline *p, const struct pipeline_config *config)
 {
+    const bool is_auto = strcmp(config->device, "auto") == 0;
+    const char *table;
+    int ordinal;
     status st = OK;
-    size_t weight_bytes, act_bytes = 1;
 
-    *p = (struct pipeline){ .memory_max_bytes = memory_limit(config) };
-    TRY(check_device(config->device));
+    *p = (struct pipeline){ 0 };
+    if (!is_auto)
+        TRY(parse_device(config->device, &table, &ordinal));
     if (config->is_plan)
         TRY(checkpoint_open_blank(&p->checkpoint, config->model_dir, NULL, NULL));
     else
         TRY(checkpoint_open(&p->checkpoint, config->model_dir));
     p->sizes = sizes_of(&p->checkpoint);
-    weight_bytes = p->checkpoint.values.used_bytes;
-    if (!config->is_plan && weight_bytes >= p->memory_max_bytes)
-        TRY(FAIL(ERR_NOMEM, "%s: the weights take %llu MiB, memory_max_bytes allows %llu",
-                 config->model_dir, mib(weight_bytes), mib(p->memory_max_bytes)));
-    if (!config->is_plan)
-        act_bytes = p->memory_max_bytes - weight_bytes;
-    TRY(dev_open(&p->dev, config->device, &config->kern, act_bytes));
+    TRY(is_auto ? open_best_device(p, config) : open_device(p, config, config->device));
     return OK;
 out:
     pipeline_close(p);

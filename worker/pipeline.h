@@ -23,10 +23,11 @@
 /* What to load and where to run it. */
 struct pipeline_config {
     const char *model_dir;   /* diffusers folder */
-    const char *device;      /* "cpu" or "ref" */
+    const char *device;      /* "auto", "cpu", "ref", "cuda" or "cuda:N" */
     struct kern_config kern; /* threads, instruction set */
     size_t memory_max_bytes; /* weights, activations and frames together; 0: three quarters of the
-                                machine's memory (or of the control group's limit) */
+                                machine's memory (or of the control group's limit), or all that the
+                                GPU has free */
     bool is_plan;            /* only pipeline_plan will be called: weights are not loaded */
 };
 
@@ -43,7 +44,8 @@ struct pipeline_need {
     struct checkpoint_need model; /* weights, and activations per stage */
     size_t host_bytes;  /* image, noise and latents outside the device's arena, at the peak */
     size_t frame_bytes; /* finished frames of this clip and of the last one */
-    size_t total_bytes; /* weights + activations + host + frames */
+    size_t total_bytes; /* weights + activations, and where the device has no memory of its own
+                           also host + frames */
     size_t limit_bytes; /* memory_max_bytes */
 };
 

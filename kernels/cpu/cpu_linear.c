@@ -21,6 +21,7 @@ status cpu_linear(struct kern_ctx *ctx, const struct kern_linear *a)
                           .m = cpu_rows(&a->x),
                           .k = a->layer->in,
                           .e = { .bias = a->layer->bias,
+                                 .add = a->add,
                                  .residual = a->residual.data,
                                  .y = a->y.data,
                                  .n = a->layer->out,

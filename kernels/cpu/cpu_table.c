@@ -32,7 +32,7 @@ static status bf16_choose(const struct kern_config *config, const struct cpu_isa
                           const struct cpu_bf16 **bf16)
 {
     *bf16 = NULL;
-    if (config->precision == KERN_PRECISION_F32)
+    if (config->precision <= KERN_PRECISION_F32)
         return OK;
     if (config->precision == KERN_PRECISION_F16)
         return FAIL(ERR_BADARG, "precision f16 is for cuda; set precision to f32 or bf16");

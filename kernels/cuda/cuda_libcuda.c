@@ -128,7 +128,8 @@ static status choose_device(struct cuda_device *d, int ordinal)
     if (code != 0)
         return fail(d, code, "start of the driver");
     if (ordinal < 0 || ordinal >= count)
-        return FAIL(ERR_UNAVAILABLE, "there is no GPU number %d; the driver has 0 to %d", ordinal,
+        return FAIL(ERR_UNAVAILABLE,
+                    "there is no GPU number %d; take one of 0 to %d, or set device to cpu", ordinal,
                     count - 1);
     TRY_CUDA(d, cuDeviceGet(&d->device, ordinal), "opening it");
     TRY_CUDA(d, cuDeviceGetName(d->info.name, sizeof(d->info.name), d->device), "its name");

@@ -100,6 +100,14 @@ out:
     return st;
 }
 
+static void cuda_forget(struct kern_ctx *ctx)
+{
+    struct cuda_ctx *c = cuda_ctx_of(ctx);
+
+    cuda_map_clear(c->map);
+    c->weights_used_bytes = 0;
+}
+
 status cuda_scratch(struct cuda_ctx *c, size_t bytes, cuda_ptr *p)
 {
     if (bytes > CUDA_SCRATCH_BYTES)
@@ -157,6 +165,7 @@ const struct kern_table kern_cuda = {
     .memory = cuda_memory,
     .upload = cuda_upload,
     .download = cuda_download,
+    .forget = cuda_forget,
     .conv2d = cuda_conv2d,
     .conv_temporal = cuda_conv_temporal,
     .linear = cuda_linear,

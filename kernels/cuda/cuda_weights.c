@@ -55,6 +55,13 @@ status cuda_map_open(struct cuda_map **map)
     return *map ? OK : FAIL(ERR_NOMEM, "no memory for a list of weights");
 }
 
+void cuda_map_clear(struct cuda_map *map)
+{
+    if (map->entries)
+        memset(map->entries, 0, map->size * sizeof(*map->entries));
+    map->count = 0;
+}
+
 void cuda_map_close(struct cuda_map *map)
 {
     if (!map)

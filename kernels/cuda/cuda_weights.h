@@ -20,6 +20,9 @@ struct cuda_map;
 /* An empty list. Errors: ERR_NOMEM. */
 MUST_USE status cuda_map_open(struct cuda_map **map);
 
+/* Empty it. This function can't fail. */
+void cuda_map_clear(struct cuda_map *map);
+
 /* Accepts NULL; device memory is not its own. */
 void cuda_map_close(struct cuda_map *map);
 

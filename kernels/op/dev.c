@@ -9,7 +9,7 @@ status dev_open(struct dev *dev, const char *name, const struct kern_config *con
     *dev = (struct dev){ 0 };
     dev->kern = kern_find(name);
     if (!dev->kern)
-        TRY(FAIL(ERR_BADARG, "no compute device is called \"%s\"; use cpu or ref", name));
+        TRY(FAIL(ERR_BADARG, "no compute device is called \"%s\"; use cpu, cuda or ref", name));
     TRY(dev->kern->open(&dev->ctx, config));
     if (dev->kern->memory) {
         TRY(dev->kern->memory(dev->ctx, &act_bytes, &base));

@@ -71,10 +71,16 @@ MUST_USE status op_conv2d(struct dev *dev, struct tensor *y, const struct tensor
 MUST_USE status op_conv_temporal(struct dev *dev, struct tensor *y, const struct tensor *x,
                                  const struct conv *layer, const struct op_conv_opt *opt);
 
-/* y = act(x W^T + b) + residual (NULL: none); y as above, [n,h,w,out]. */
+/* Optional inputs of a linear layer; a zeroed struct asks for the plain one. */
+struct op_linear_opt {
+    enum kern_act act;             /* before the residual */
+    const struct tensor *add;      /* [1,1,1,out], beside the bias; NULL: none */
+    const struct tensor *residual; /* as y, or NULL */
+};
+
+/* y = act(x W^T + b + add) + residual; y as above, [n,h,w,out]. */
 MUST_USE status op_linear(struct dev *dev, struct tensor *y, const struct tensor *x,
-                          const struct linear *layer, enum kern_act act,
-                          const struct tensor *residual);
+                          const struct linear *layer, const struct op_linear_opt *opt);
 
 /* y = v * gelu(g); y as above, [n,h,w,out/2]. */
 MUST_USE status op_geglu(struct dev *dev, struct tensor *y, const struct tensor *x,

@@ -12,9 +12,11 @@ static double linear_flops(const struct linear *layer, const struct tensor *x)
 }
 
 status op_linear(struct dev *dev, struct tensor *y, const struct tensor *x,
-                 const struct linear *layer, enum kern_act act, const struct tensor *residual)
+                 const struct linear *layer, const struct op_linear_opt *opt)
 {
-    struct kern_linear a = { .x = *x, .layer = layer, .act = act };
+    static const struct op_linear_opt plain;
+    const struct op_linear_opt *o = opt ? opt : &plain;
+    struct kern_linear a = { .x = *x, .layer = layer, .act = o->act };
     size_t mark = arena_mark(&dev->act);
     status st = OK;
 
@@ -22,10 +24,15 @@ status op_linear(struct dev *dev, struct tensor *y, const struct tensor *x,
     TRY(op_begin(dev, linear_flops(layer, x)));
     TRY(op_result(dev, &a.y, y, x, layer->out));
     CHECK(a.y.data != x->data);
-    if (residual) {
-        op_check_tensor(residual);
-        CHECK(op_elements(residual) == op_elements(&a.y) && residual->c == layer->out);
-        a.residual = *residual;
+    if (o->add) {
+        op_check_tensor(o->add);
+        CHECK(op_elements(o->add) == layer->out);
+        a.add = o->add->data;
+    }
+    if (o->residual) {
+        op_check_tensor(o->residual);
+        CHECK(op_elements(o->residual) == op_elements(&a.y) && o->residual->c == layer->out);
+        a.residual = *o->residual;
     }
     TRY(dev->kern->linear(dev->ctx, &a));
     *y = a.y;

@@ -42,11 +42,11 @@ status ref_linear(struct kern_ctx *ctx, const struct kern_linear *a)
     (void)ctx;
     for (int64_t m = 0; m < rows; m++) {
         const float *x = (const float *)a->x.data + m * l->in;
-        const float *residual = a->residual.data;
+        const float *residual = a->residual.data, *add = a->add;
         float *y = (float *)a->y.data + m * l->out;
 
         for (int64_t o = 0; o < l->out; o++)
-            y[o] = (float)(ref_act(a->act, feature(l, x, o)) +
+            y[o] = (float)(ref_act(a->act, feature(l, x, o) + (add ? add[o] : 0)) +
                            (residual ? residual[m * l->out + o] : 0));
     }
     return OK;

@@ -8,6 +8,9 @@
 /* Activations of the largest case; also values of the test itself. */
 #define ACT_BYTES ((size_t)256 << 20)
 
+/* More than the weights of any case. */
+#define WEIGHT_BYTES ((size_t)64 << 20)
+
 static void open_path(struct safetensors *s, const char *name)
 {
     char path[256];
@@ -42,50 +45,62 @@ void golden_close(struct golden *g)
 
 void golden_open(struct golden *g, const char *name, const char *device)
 {
-    const bool is_bf16 = strcmp(device, "cpu_bf16") == 0;
-    const char *table = is_bf16 ? "cpu" : device;
+    const bool is_f16 = strcmp(device, "cuda_f16") == 0;
+    const bool is_bf16 = strcmp(device, "cpu_bf16") == 0 || strcmp(device, "cuda_bf16") == 0;
+    const char *table = strncmp(device, "cuda", 4) == 0 ? "cuda" : is_bf16 ? "cpu" : device;
     const struct kern_config config = { .threads = 1,
-                                        .precision =
-                                            is_bf16 ? KERN_PRECISION_BF16 : KERN_PRECISION_F32 };
+                                        .precision = is_f16    ? KERN_PRECISION_F16
+                                                     : is_bf16 ? KERN_PRECISION_BF16
+                                                               : KERN_PRECISION_F32,
+                                        .weight_bytes = WEIGHT_BYTES };
     char path[256];
     status st;
 
-    if (!kern_find(table))
-        test_skip("this build has no kernel table called %s", table);
     golden_open_file(g, name);
     g->name = name;
     g->is_bf16 = is_bf16;
+    g->is_f16 = is_f16;
     snprintf(path, sizeof(path), "tests/fixtures/%s", golden_text(g, "checkpoint"));
     EXPECT_OK(checkpoint_open(&g->checkpoint, path));
     st = dev_open(&g->dev, table, &config, ACT_BYTES);
-    if (is_bf16 && st == ERR_BADARG)
+    if ((is_bf16 && st == ERR_BADARG) || st == ERR_UNAVAILABLE)
         test_skip("%s", status_message());
     EXPECT_OK(st);
 }
 
-/* Printed by tests/reference/bf16_error.py. */
+/* Printed by tests/reference/bf16_error.py: how far PyTorch's own 16-bit runs are. */
 static const struct {
     const char *golden, *tensor;
-    double error;
-} pytorch_bf16[] = {
-    { "tiny-a-consistency1", "unet.output", 1.182e-01 },
-    { "tiny-a-consistency1", "vae.decode_out", 1.768e-02 },
-    { "tiny-a-odd-consistency4", "unet.output", 2.233e-02 },
-    { "tiny-a-odd-consistency4", "vae.decode_out", 1.796e-02 },
-    { "tiny-b-consistency1", "unet.output", 1.781e-02 },
-    { "tiny-b-consistency1", "vae.decode_out", 1.575e-02 },
+    double bf16, f16;
+} pytorch[] = {
+    { "tiny-a-consistency1", "clip.image_embeds", 1.047e-02, 1.006e-03 },
+    { "tiny-a-consistency1", "vae.latents_mode", 2.846e-02, 2.915e-03 },
+    { "tiny-a-consistency1", "unet.output", 1.182e-01, 2.689e-03 },
+    { "tiny-a-consistency1", "vae.decode_out", 1.768e-02, 1.887e-03 },
+    { "tiny-a-odd-consistency4", "vae.latents_mode", 2.713e-02, 2.852e-03 },
+    { "tiny-a-odd-consistency4", "unet.output", 2.233e-02, 2.500e-03 },
+    { "tiny-a-odd-consistency4", "vae.decode_out", 1.796e-02, 1.894e-03 },
+    { "tiny-b-consistency1", "clip.image_embeds", 1.084e-02, 1.237e-03 },
+    { "tiny-b-consistency1", "vae.latents_mode", 1.821e-02, 1.882e-03 },
+    { "tiny-b-consistency1", "unet.output", 1.781e-02, 2.162e-03 },
+    { "tiny-b-consistency1", "vae.decode_out", 1.575e-02, 1.851e-03 },
 };
+
+/* Two runs that round every tensor to 16 bits in different places are as far from the truth as each
+ * other on average; one may be the unlucky one. */
+#define UNLUCKY 1.25
 
 double golden_module(const struct golden *g, const char *name)
 {
-    if (!g->is_bf16)
+    const double room = strcmp(g->dev.kern->name, "cuda") == 0 ? UNLUCKY : 1;
+
+    if (!g->is_bf16 && !g->is_f16)
         return GOLDEN_MODULE;
-    for (size_t i = 0; i < sizeof(pytorch_bf16) / sizeof(pytorch_bf16[0]); i++) {
-        if (strcmp(pytorch_bf16[i].golden, g->name) == 0 &&
-            strcmp(pytorch_bf16[i].tensor, name) == 0)
-            return pytorch_bf16[i].error;
+    for (size_t i = 0; i < sizeof(pytorch) / sizeof(pytorch[0]); i++) {
+        if (strcmp(pytorch[i].golden, g->name) == 0 && strcmp(pytorch[i].tensor, name) == 0)
+            return room * (g->is_f16 ? pytorch[i].f16 : pytorch[i].bf16);
     }
-    test_fail(__FILE__, __LINE__, "no bound for %s of %s in bf16", name, g->name);
+    test_fail(__FILE__, __LINE__, "no bound for %s of %s in 16 bits", name, g->name);
 }
 
 static const struct safetensors_tensor *find(const struct golden *g, const char *name)

@@ -23,21 +23,23 @@ struct golden {
     struct checkpoint checkpoint; /* the one its metadata names */
     struct dev dev;               /* open, with room for every case */
     const char *name;             /* of the case */
-    bool is_bf16;                 /* dev rounds operands of products to bf16 */
+    bool is_bf16;                 /* dev rounds operands of products, or all tensors, to bf16 */
+    bool is_f16;                  /* dev rounds tensors to IEEE halves */
 };
 
 /* Memory until the test's process ends. */
 void *golden_memory(size_t bytes);
 
-/* Open case name on the kernel table called device, or skip the test when this build lacks it.
- * "cpu_bf16" is cpu with products of bf16; skipped on a CPU without. */
+/* Open case name on the kernel table called device. "cpu_bf16" is cpu with products of bf16,
+ * skipped on a CPU without; "cuda_bf16" and "cuda_f16" are cuda, skipped where there is no GPU. */
 void golden_open(struct golden *g, const char *name, const char *device);
 
 /* Only the file. */
 void golden_open_file(struct golden *g, const char *name);
 
-/* The bound for one module whose output is the tensor called name. With bf16 it is the distance of
- * PyTorch's own bf16 run, as tests/reference/bf16_error.py prints it. */
+/* The bound for one module whose output is the tensor called name. In 16 bits it is the distance
+ * of PyTorch's own run in that type, as tests/reference/bf16_error.py prints it, with a quarter of
+ * room on a GPU, where every tensor is rounded and not only the operands of products. */
 double golden_module(const struct golden *g, const char *name);
 
 /* Close whatever was opened. */

@@ -13,7 +13,7 @@ static void clip_case(const char *name, const char *device)
     golden_open(&g, name, device);
     got = golden_room(&g, "clip.image_embeds");
     EXPECT_OK(clip_embed(&g.dev, &g.checkpoint.clip, golden_values(&g, "clip.pixel_values"), got));
-    golden_expect(&g, "clip.image_embeds", got, GOLDEN_MODULE);
+    golden_expect(&g, "clip.image_embeds", got, golden_module(&g, "clip.image_embeds"));
     EXPECT_INT(g.dev.act.used_bytes, 0);
     golden_close(&g);
 }
@@ -53,7 +53,7 @@ static void encode_case(const char *name, const char *device)
         image[i] += strength * noise[i];
     got = golden_room(&g, "vae.latents_mode");
     EXPECT_OK(vae_encode(&g.dev, &g.checkpoint.vae, image, s[2], s[3], got));
-    golden_expect(&g, "vae.latents_mode", got, GOLDEN_MODULE);
+    golden_expect(&g, "vae.latents_mode", got, golden_module(&g, "vae.latents_mode"));
     EXPECT_INT(g.dev.act.used_bytes, 0);
     golden_close(&g);
 }
@@ -171,7 +171,7 @@ static void unet_case(const char *name, const char *device)
                               .motion_bucket = ids[1],
                               .noise_aug = ids[2],
                               .progress = &progress,
-                              .on_block = g.is_bf16 ? NULL : on_block,
+                              .on_block = g.is_bf16 || g.is_f16 ? NULL : on_block,
                               .self = &g },
         got));
     golden_expect(&g, "unet.output", got, golden_module(&g, "unet.output"));
@@ -229,6 +229,32 @@ BF16(unet_b, unet_case(B, "cpu_bf16"))
 BF16(decode_a, decode_case(A, "cpu_bf16", "vae.decode_out", 0))
 BF16(decode_odd, decode_case(ODD, "cpu_bf16", "vae.decode_out", 0))
 BF16(decode_b, decode_case(B, "cpu_bf16", "vae.decode_out", 0))
+
+#define CUDA(test_name, call)                                                                      \
+    TEST(cuda_bf16_##test_name)                                                                    \
+    {                                                                                              \
+        const char *const device = "cuda_bf16";                                                    \
+                                                                                                   \
+        call;                                                                                      \
+    }                                                                                              \
+    TEST(cuda_f16_##test_name)                                                                     \
+    {                                                                                              \
+        const char *const device = "cuda_f16";                                                     \
+                                                                                                   \
+        call;                                                                                      \
+    }
+
+CUDA(clip_a, clip_case(A, device))
+CUDA(clip_b, clip_case(B, device))
+CUDA(encode_a, encode_case(A, device))
+CUDA(encode_odd, encode_case(ODD, device))
+CUDA(encode_b, encode_case(B, device))
+CUDA(unet_a, unet_case(A, device))
+CUDA(unet_odd, unet_case(ODD, device))
+CUDA(unet_b, unet_case(B, device))
+CUDA(decode_a, decode_case(A, device, "vae.decode_out", 0))
+CUDA(decode_odd, decode_case(ODD, device, "vae.decode_out", 0))
+CUDA(decode_b, decode_case(B, device, "vae.decode_out", 0))
 
 TEST(clip_pixels_a)
 {

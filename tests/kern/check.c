@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/kern/cuda_rig.h"
 #include "tests/tool/test.h"
 
 #define GUARD 64 /* floats on each side: wider than any vector or tile row */
@@ -72,6 +73,29 @@ void check_rig_open_bf16(struct check_rig *rig)
     open_rig(rig, &kern_cpu, config, KERN_ISA_AVX512_BF16);
 }
 
+void check_rig_open_cuda(struct check_rig *rig, enum kern_precision precision)
+{
+    const struct kern_config plain = { .threads = 1 };
+    const struct kern_config config = { .precision = precision, .weight_bytes = 64 << 20 };
+    status st;
+
+    /* Half of the last place: of 8 significant bits, or of 11. */
+    *rig = (struct check_rig){ .table = &cuda_rig,
+                               .precision = precision,
+                               .rounding = ldexp(1, precision == KERN_PRECISION_BF16 ? -8 : -11),
+                               .smallest = precision == KERN_PRECISION_F16 ? ldexp(1, -25) : 0 };
+    st = cuda_rig.open(&rig->ctx[KERN_ISA_PLAIN][1], &config);
+    if (st == ERR_UNAVAILABLE)
+        test_skip(status_message());
+    EXPECT_OK(st);
+    EXPECT_OK(kern_ref.open(&rig->ref, &plain));
+}
+
+bool check_rounds(const struct check_rig *rig)
+{
+    return rig->precision == KERN_PRECISION_BF16 || rig->precision == KERN_PRECISION_F16;
+}
+
 void check_rig_close(struct check_rig *rig)
 {
     for (int isa = 0; isa <= KERN_ISA_AMX; isa++) {
@@ -97,8 +121,7 @@ static struct check_array *take(struct check *c, int64_t n, bool is_output)
     return a;
 }
 
-/* The nearest number of 8 significant bits, ties to even. */
-static float to_bf16(float x)
+float check_round(float x)
 {
     int exponent;
     double digits = frexp(x, &exponent);
@@ -113,7 +136,7 @@ static float *take_normal(struct check *c, int64_t n, bool is_output)
     for (int64_t i = 0; i < n; i++) {
         a->data[i] = (float)test_normal();
         if (c->is_bf16)
-            a->data[i] = to_bf16(a->data[i]);
+            a->data[i] = check_round(a->data[i]);
         a->start[i] = a->data[i];
     }
     return a->data;
@@ -205,7 +228,7 @@ static bool is_guarded(struct check *c, int index)
 }
 
 /* Compare an output with what the reference wrote. */
-static bool is_near(struct check *c, int index)
+static bool is_near(struct check *c, const struct check_rig *rig, int index)
 {
     const struct check_array *a = &c->arrays[index];
     double difference = 0, size = 0;
@@ -218,16 +241,17 @@ static bool is_near(struct check *c, int index)
                 return wrong(c, "array %d: element %lld is not for writing", index, (long long)i);
             continue;
         }
-        if (!(fabs(got - want) <= c->tol.absolute + c->tol.relative * fabs(want)))
+        if (!(fabs(got - want) <=
+              c->tol.absolute + rig->smallest + (c->tol.relative + rig->rounding) * fabs(want)))
             return wrong(c, "array %d: element %lld is %.9g, reference %.9g", index, (long long)i,
                          got, want);
         difference += (got - want) * (got - want);
         size += want * want;
     }
     /* The absolute part is for results of few elements, which may all happen to be small. */
-    if (!(sqrt(difference) <= c->tol.whole * sqrt(size) + c->tol.absolute))
+    if (!(sqrt(difference) <= (c->tol.whole + rig->rounding) * sqrt(size) + c->tol.absolute))
         return wrong(c, "array %d: relative L2 distance %.3g, limit %.3g", index,
-                     sqrt(difference / size), c->tol.whole);
+                     sqrt(difference / size), c->tol.whole + rig->rounding);
     return true;
 }
 
@@ -252,7 +276,7 @@ static bool run_and_compare(struct check *c, const struct check_rig *rig, int is
     if (!run(c, rig->table, rig->ctx[isa][threads]))
         return false;
     for (int i = 0; i < c->count; i++) {
-        if (c->arrays[i].is_output && !is_near(c, i))
+        if (c->arrays[i].is_output && !is_near(c, rig, i))
             return false;
     }
     return true;
@@ -283,7 +307,7 @@ static bool all_runs(struct check *c, const struct check_rig *rig, float *kept[]
     for (int i = 0; i < c->count; i++)
         memcpy(c->arrays[i].want, c->arrays[i].data, (size_t)c->arrays[i].n * sizeof(float));
     for (int isa = KERN_ISA_PLAIN; isa <= KERN_ISA_AMX; isa++) {
-        for (int threads = 1; rig->ctx[isa][1] && threads <= CHECK_THREADS_MAX; threads++) {
+        for (int threads = 1; rig->ctx[isa][threads]; threads++) {
             snprintf(where, room, "%s, %d threads", check_isa_name(isa), threads);
             if (!run_and_compare(c, rig, isa, threads) || !same_as_one_thread(c, threads, kept))
                 return false;
@@ -332,7 +356,7 @@ void check_same_bits(struct check *c, const struct check_rig *rig, const void *w
         if (!rig->ctx[isa][1])
             continue;
         restart(c);
-        EXPECT_OK(c->call(rig->table, rig->ctx[isa][2], whole));
+        EXPECT_OK(c->call(rig->table, rig->ctx[isa][rig->ctx[isa][2] ? 2 : 1], whole));
         memcpy(kept, at, (size_t)n * sizeof(float));
         restart(c);
         EXPECT_OK(c->call(rig->table, rig->ctx[isa][1], part));

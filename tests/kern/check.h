@@ -32,8 +32,10 @@ struct check_array {
 struct check_rig {
     const struct kern_table *table;                                /* under test */
     struct kern_ctx *ref;                                          /* of kern_ref */
-    struct kern_ctx *ctx[KERN_ISA_AMX + 1][CHECK_THREADS_MAX + 1]; /* [isa][threads] or NULL */
+    struct kern_ctx *ctx[KERN_ISA_AMX + 1][CHECK_THREADS_MAX + 2]; /* [isa][threads] or NULL */
     enum kern_precision precision;                                 /* of those contexts */
+    double rounding; /* of a result, relative: 0 where results are floats */
+    double smallest; /* half of the smallest difference of two results */
 };
 
 /* How far a result may be from the reference. */
@@ -61,6 +63,15 @@ void check_rig_open(struct check_rig *rig, const struct kern_table *table);
 
 /* The same for kern_cpu with products of bf16; skips the test on a machine without. */
 void check_rig_open_bf16(struct check_rig *rig);
+
+/* The same for kern_cuda (cuda_rig.h), with one context; skips the test where there is no GPU. */
+void check_rig_open_cuda(struct check_rig *rig, enum kern_precision precision);
+
+/* True when operands are rounded to 16 bits: arrays shall hold numbers that survive it. */
+bool check_rounds(const struct check_rig *rig);
+
+/* The nearest number of 8 significant bits, ties to even. */
+float check_round(float x);
 
 /* Close all contexts. */
 void check_rig_close(struct check_rig *rig);

@@ -74,8 +74,10 @@ static void set_operands(struct check *c, struct kern_attention *a, const struct
 
 static void attention_case(const struct check_rig *rig, const struct attention_size *s, bool parts)
 {
-    struct check c = { .call = call_attention, .tol = tolerance(s->d, s->sharp) };
-    const bool is_bf16 = rig->precision == KERN_PRECISION_BF16;
+    const bool is_bf16 = check_rounds(rig);
+    struct check c = { .call = call_attention,
+                       .is_bf16 = is_bf16,
+                       .tol = tolerance(s->d, s->sharp) };
     struct kern_attention a = { .n = s->n,
                                 .queries = s->queries,
                                 .keys = s->keys,
@@ -133,26 +135,21 @@ TEST(attention_is_the_reference)
     check_rig_close(&rig);
 }
 
+static const struct attention_size model_sizes[] = {
+    { .n = 1, .queries = 600, .keys = 600, .heads = 2, .d = 64, .is_packed = true, .sharp = 1 },
+    { .n = 1, .queries = 257, .keys = 257, .heads = 2, .d = 80, .is_packed = true, .sharp = 1 },
+    { .n = 1, .queries = 130, .keys = 130, .heads = 1, .d = 512, .is_packed = true, .sharp = 2 },
+    { .n = 1, .queries = 70, .keys = 150, .heads = 1, .d = 257, .sharp = 1 },
+    { .n = 1, .queries = 5, .keys = 70, .heads = 1, .d = 2000, .sharp = 1 },
+};
+
 TEST(attention_at_the_models_shapes)
 {
-    static const struct attention_size sizes[] = {
-        { .n = 1, .queries = 600, .keys = 600, .heads = 2, .d = 64, .is_packed = true, .sharp = 1 },
-        { .n = 1, .queries = 257, .keys = 257, .heads = 2, .d = 80, .is_packed = true, .sharp = 1 },
-        { .n = 1,
-          .queries = 130,
-          .keys = 130,
-          .heads = 1,
-          .d = 512,
-          .is_packed = true,
-          .sharp = 2 },
-        { .n = 1, .queries = 70, .keys = 150, .heads = 1, .d = 257, .sharp = 1 },
-        { .n = 1, .queries = 5, .keys = 70, .heads = 1, .d = 2000, .sharp = 1 },
-    };
     struct check_rig rig;
 
     check_rig_open(&rig, &kern_cpu);
-    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
-        attention_case(&rig, &sizes[i], false);
+    for (size_t i = 0; i < sizeof(model_sizes) / sizeof(model_sizes[0]); i++)
+        attention_case(&rig, &model_sizes[i], false);
     check_rig_close(&rig);
 }
 
@@ -195,30 +192,34 @@ TEST(attention_too_wide_is_refused)
     kern_cpu.close(ctx);
 }
 
+static void temporal_case(const struct check_rig *rig)
+{
+    struct check c = { .call = call_temporal, .is_bf16 = check_rounds(rig) };
+    struct kern_attention_temporal a = { .frames = CHECK_PICK(1, 2, 3, 14, 25, 33, 250),
+                                         .pixels = CHECK_PICK(1, 2, 7, 20),
+                                         .heads = CHECK_PICK(1, 2, 5),
+                                         .d = CHECK_PICK(1, 8, 17, 64) };
+    int64_t width = a.heads * a.d, rows = a.frames * a.pixels;
+
+    a.q_stride = a.k_stride = a.v_stride = 3 * width;
+    a.q = check_input(&c, rows * 3 * width);
+    a.k = (const float *)a.q + width;
+    a.v = (const float *)a.k + width;
+    a.y = check_output(&c, rows * width);
+    c.args = &a;
+    c.tol = tolerance(a.d, 1);
+    snprintf(c.shape, sizeof(c.shape), "frames %d pixels %d heads %d of %d", (int)a.frames,
+             (int)a.pixels, (int)a.heads, (int)a.d);
+    check_case(&c, rig);
+}
+
 TEST(attention_temporal_is_the_reference)
 {
     struct check_rig rig;
 
     check_rig_open(&rig, &kern_cpu);
-    for (int i = 0; i < check_cases(CASES); i++) {
-        struct check c = { .call = call_temporal };
-        struct kern_attention_temporal a = { .frames = CHECK_PICK(1, 2, 3, 14, 25, 33, 250),
-                                             .pixels = CHECK_PICK(1, 2, 7, 20),
-                                             .heads = CHECK_PICK(1, 2, 5),
-                                             .d = CHECK_PICK(1, 8, 17, 64) };
-        int64_t width = a.heads * a.d, rows = a.frames * a.pixels;
-
-        a.q_stride = a.k_stride = a.v_stride = 3 * width;
-        a.q = check_input(&c, rows * 3 * width);
-        a.k = (const float *)a.q + width;
-        a.v = (const float *)a.k + width;
-        a.y = check_output(&c, rows * width);
-        c.args = &a;
-        c.tol = tolerance(a.d, 1);
-        snprintf(c.shape, sizeof(c.shape), "frames %d pixels %d heads %d of %d", (int)a.frames,
-                 (int)a.pixels, (int)a.heads, (int)a.d);
-        check_case(&c, &rig);
-    }
+    for (int i = 0; i < check_cases(CASES); i++)
+        temporal_case(&rig);
     check_rig_close(&rig);
 }
 
@@ -237,4 +238,22 @@ TEST_TIMEOUT(bf16_attention_is_the_reference, 120)
     }
     attention_case(&rig, &wide, true);
     check_rig_close(&rig);
+}
+
+TEST_TIMEOUT(cuda_attention_is_the_reference, 300)
+{
+    struct check_rig rig;
+
+    for (int p = KERN_PRECISION_BF16; p <= KERN_PRECISION_F16; p++) {
+        check_rig_open_cuda(&rig, (enum kern_precision)p);
+        for (int i = 0; i < check_cases(CASES); i++) {
+            struct attention_size s = random_attention();
+
+            attention_case(&rig, &s, i % 4 == 0);
+            temporal_case(&rig);
+        }
+        for (size_t i = 0; i < sizeof(model_sizes) / sizeof(model_sizes[0]); i++)
+            attention_case(&rig, &model_sizes[i], false);
+        check_rig_close(&rig);
+    }
 }

@@ -47,7 +47,7 @@ static void random_epilogue(struct check *c, struct kern_conv2d *a, struct conv 
 
 static void conv2d_case(const struct check_rig *rig, const struct size2d *s, bool parts)
 {
-    struct check c = { .call = call_conv2d, .is_bf16 = rig->precision == KERN_PRECISION_BF16 };
+    struct check c = { .call = call_conv2d, .is_bf16 = check_rounds(rig) };
     struct conv layer = { .co = s->co, .ci = s->ci, .kh = s->kernel, .kw = s->kernel };
     int64_t taps = s->kernel * s->kernel, h = s->up_h ? s->up_h : s->h;
     int64_t w = s->up_h ? s->up_w : s->w, elements;
@@ -128,32 +128,33 @@ TEST_TIMEOUT(conv2d_is_the_reference, 120)
     check_rig_close(&rig);
 }
 
+/* Few pixels of the real layers: long sums, several passes over packed weights, patches. */
+static const struct size2d model_sizes[] = {
+    { .n = 1, .h = 3, .w = 4, .ci = 1280, .co = 320, .kernel = 3, .stride = 1, .pad = 1 },
+    { .n = 2, .h = 4, .w = 5, .ci = 8, .co = 320, .kernel = 3, .stride = 1, .pad = 1 },
+    { .n = 1, .h = 20, .w = 21, .ci = 128, .co = 3, .kernel = 3, .stride = 1, .pad = 1 },
+    { .n = 1, .h = 28, .w = 28, .ci = 3, .co = 80, .kernel = 14, .stride = 14, .pad = 0 },
+    { .n = 1, .h = 13, .w = 10, .ci = 64, .co = 64, .kernel = 3, .stride = 2, .pad = 1 },
+    { .n = 1, .h = 2, .w = 2, .ci = 2560, .co = 1280, .kernel = 1, .stride = 1 },
+    { .n = 1,
+      .h = 9,
+      .w = 7,
+      .ci = 512,
+      .co = 512,
+      .kernel = 3,
+      .stride = 1,
+      .pad = 1,
+      .up_h = 18,
+      .up_w = 14 },
+};
+
 TEST(conv2d_at_the_models_shapes)
 {
-    /* Few pixels of the real layers: long sums, several passes over packed weights, patches. */
-    static const struct size2d sizes[] = {
-        { .n = 1, .h = 3, .w = 4, .ci = 1280, .co = 320, .kernel = 3, .stride = 1, .pad = 1 },
-        { .n = 2, .h = 4, .w = 5, .ci = 8, .co = 320, .kernel = 3, .stride = 1, .pad = 1 },
-        { .n = 1, .h = 20, .w = 21, .ci = 128, .co = 3, .kernel = 3, .stride = 1, .pad = 1 },
-        { .n = 1, .h = 28, .w = 28, .ci = 3, .co = 80, .kernel = 14, .stride = 14, .pad = 0 },
-        { .n = 1, .h = 13, .w = 10, .ci = 64, .co = 64, .kernel = 3, .stride = 2, .pad = 1 },
-        { .n = 1, .h = 2, .w = 2, .ci = 2560, .co = 1280, .kernel = 1, .stride = 1 },
-        { .n = 1,
-          .h = 9,
-          .w = 7,
-          .ci = 512,
-          .co = 512,
-          .kernel = 3,
-          .stride = 1,
-          .pad = 1,
-          .up_h = 18,
-          .up_w = 14 },
-    };
     struct check_rig rig;
 
     check_rig_open(&rig, &kern_cpu);
-    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
-        conv2d_case(&rig, &sizes[i], false);
+    for (size_t i = 0; i < sizeof(model_sizes) / sizeof(model_sizes[0]); i++)
+        conv2d_case(&rig, &model_sizes[i], false);
     check_rig_close(&rig);
 }
 
@@ -183,8 +184,7 @@ static void random_norm(struct check *c, struct norm *norm, int64_t ci)
 
 static void temporal_case(const struct check_rig *rig, int64_t f, int64_t h, int64_t w, int64_t ci)
 {
-    struct check c = { .call = call_conv_temporal,
-                       .is_bf16 = rig->precision == KERN_PRECISION_BF16 };
+    struct check c = { .call = call_conv_temporal, .is_bf16 = check_rounds(rig) };
     struct conv layer = {
         .co = check_coin() ? ci : CHECK_PICK(1, 3, 16, 33, 64), .ci = ci, .kh = 3, .kw = 1
     };
@@ -250,4 +250,23 @@ TEST(bf16_convolutions_of_a_frame_do_not_depend_on_its_batch)
         conv2d_case(&rig, &s, true);
     }
     check_rig_close(&rig);
+}
+
+TEST_TIMEOUT(cuda_convolutions_are_the_reference, 300)
+{
+    struct check_rig rig;
+
+    for (int p = KERN_PRECISION_BF16; p <= KERN_PRECISION_F16; p++) {
+        check_rig_open_cuda(&rig, (enum kern_precision)p);
+        for (int i = 0; i < check_cases(CASES); i++) {
+            struct size2d s = random_size2d();
+
+            conv2d_case(&rig, &s, i % 4 == 0);
+            temporal_case(&rig, CHECK_PICK(1, 2, 3, 5, 14), CHECK_PICK(1, 2, 5, 9),
+                          CHECK_PICK(1, 3, 7, 16), CHECK_PICK(1, 3, 16, 31, 64, 100, 320));
+        }
+        for (size_t i = 0; i < sizeof(model_sizes) / sizeof(model_sizes[0]); i++)
+            conv2d_case(&rig, &model_sizes[i], false);
+        check_rig_close(&rig);
+    }
 }

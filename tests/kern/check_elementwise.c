@@ -63,13 +63,10 @@ static void set_x_y(struct check *c, struct tensor *x, struct tensor *y)
     }
 }
 
-TEST(add_is_the_reference)
+static void add_cases(const struct check_rig *rig)
 {
-    struct check_rig rig;
-
-    check_rig_open(&rig, &kern_cpu);
     for (int i = 0; i < check_cases(CASES); i++) {
-        struct check c = { .call = call_add, .tol = one_rounding };
+        struct check c = { .call = call_add, .is_bf16 = check_rounds(rig), .tol = one_rounding };
         struct tensor t = random_shape(&c);
         struct kern_add a = { .x = t, .y = t, .z = t };
 
@@ -78,18 +75,23 @@ TEST(add_is_the_reference)
         set_x_y(&c, &a.x, &a.y);
         a.z.data = check_input(&c, elements(a.z));
         c.args = &a;
-        check_case(&c, &rig);
+        check_case(&c, rig);
     }
-    check_rig_close(&rig);
 }
 
-TEST(blend_is_the_reference)
+TEST(add_is_the_reference)
 {
     struct check_rig rig;
 
     check_rig_open(&rig, &kern_cpu);
+    add_cases(&rig);
+    check_rig_close(&rig);
+}
+
+static void blend_cases(const struct check_rig *rig)
+{
     for (int i = 0; i < check_cases(CASES); i++) {
-        struct check c = { .call = call_blend, .tol = few_roundings };
+        struct check c = { .call = call_blend, .is_bf16 = check_rounds(rig), .tol = few_roundings };
         struct tensor t = random_shape(&c);
         struct kern_blend a = { .x = t, .y = t, .z = t, .a = (float)test_uniform() };
 
@@ -101,18 +103,23 @@ TEST(blend_is_the_reference)
             a.z.data = check_input(&c, elements(t));
         }
         c.args = &a;
-        check_case(&c, &rig);
+        check_case(&c, rig);
     }
-    check_rig_close(&rig);
 }
 
-TEST(concat_is_the_reference)
+TEST(blend_is_the_reference)
 {
     struct check_rig rig;
 
     check_rig_open(&rig, &kern_cpu);
+    blend_cases(&rig);
+    check_rig_close(&rig);
+}
+
+static void concat_cases(const struct check_rig *rig)
+{
     for (int i = 0; i < check_cases(CASES); i++) {
-        struct check c = { .call = call_concat };
+        struct check c = { .call = call_concat, .is_bf16 = check_rounds(rig) };
         struct tensor t = random_shape(&c);
         struct kern_concat a = { .x = t, .y = t, .z = t };
 
@@ -122,9 +129,31 @@ TEST(concat_is_the_reference)
         a.z.data = check_input(&c, elements(a.z));
         a.y.data = check_output(&c, elements(a.y));
         c.args = &a;
-        check_case(&c, &rig);
+        check_case(&c, rig);
     }
+}
+
+TEST(concat_is_the_reference)
+{
+    struct check_rig rig;
+
+    check_rig_open(&rig, &kern_cpu);
+    concat_cases(&rig);
     check_rig_close(&rig);
+}
+
+static void copy_cases(const struct check_rig *rig)
+{
+    for (int i = 0; i < check_cases(CASES / 4); i++) {
+        struct check c = { .call = call_copy, .is_bf16 = check_rounds(rig) };
+        struct tensor t = random_shape(&c);
+        struct kern_copy a = { .x = t, .y = t };
+
+        a.x.data = check_input(&c, elements(t));
+        a.y.data = check_output(&c, elements(t));
+        c.args = &a;
+        check_case(&c, rig);
+    }
 }
 
 TEST(copy_is_the_reference)
@@ -132,17 +161,23 @@ TEST(copy_is_the_reference)
     struct check_rig rig;
 
     check_rig_open(&rig, &kern_cpu);
-    for (int i = 0; i < check_cases(CASES / 4); i++) {
-        struct check c = { .call = call_copy };
-        struct tensor t = random_shape(&c);
-        struct kern_copy a = { .x = t, .y = t };
-
-        a.x.data = check_input(&c, elements(t));
-        a.y.data = check_output(&c, elements(t));
-        c.args = &a;
-        check_case(&c, &rig);
-    }
+    copy_cases(&rig);
     check_rig_close(&rig);
+}
+
+static void silu_cases(const struct check_rig *rig)
+{
+    for (int i = 0; i < check_cases(CASES); i++) {
+        struct check c = { .call = call_silu, .is_bf16 = check_rounds(rig), .tol = few_roundings };
+        struct tensor t = random_shape(&c);
+        struct kern_silu a = { .x = t, .y = t };
+
+        set_x_y(&c, &a.x, &a.y);
+        for (int64_t k = 0; k < elements(t); k++) /* up to where exp leaves the range of floats */
+            c.arrays[0].start[k] *= i % 2 ? 1 : 32;
+        c.args = &a;
+        check_case(&c, rig);
+    }
 }
 
 TEST(silu_is_the_reference)
@@ -150,17 +185,7 @@ TEST(silu_is_the_reference)
     struct check_rig rig;
 
     check_rig_open(&rig, &kern_cpu);
-    for (int i = 0; i < check_cases(CASES); i++) {
-        struct check c = { .call = call_silu, .tol = few_roundings };
-        struct tensor t = random_shape(&c);
-        struct kern_silu a = { .x = t, .y = t };
-
-        set_x_y(&c, &a.x, &a.y);
-        for (int64_t k = 0; k < elements(t); k++) /* up to where exp leaves the range of floats */
-            c.arrays[0].start[k] *= i % 2 ? 1 : 40;
-        c.args = &a;
-        check_case(&c, &rig);
-    }
+    silu_cases(&rig);
     check_rig_close(&rig);
 }
 
@@ -188,5 +213,20 @@ TEST(a_nan_is_not_swallowed)
             EXPECT(y[33] != y[33] && y[32] == y[32] && y[34] == y[34]);
         }
         kern_cpu.close(ctx);
+    }
+}
+
+TEST_TIMEOUT(cuda_elements_are_the_reference, 300)
+{
+    struct check_rig rig;
+
+    for (int p = KERN_PRECISION_BF16; p <= KERN_PRECISION_F16; p++) {
+        check_rig_open_cuda(&rig, (enum kern_precision)p);
+        add_cases(&rig);
+        blend_cases(&rig);
+        concat_cases(&rig);
+        copy_cases(&rig);
+        silu_cases(&rig);
+        check_rig_close(&rig);
     }
 }

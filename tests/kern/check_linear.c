@@ -20,7 +20,7 @@ static status call_geglu(const struct kern_table *t, struct kern_ctx *ctx, const
 static void linear_case(const struct check_rig *rig, int64_t n, int64_t w, struct linear layer,
                         bool parts)
 {
-    struct check c = { .call = call_linear, .is_bf16 = rig->precision == KERN_PRECISION_BF16 };
+    struct check c = { .call = call_linear, .is_bf16 = check_rounds(rig) };
     struct kern_linear a = { .layer = &layer, .act = (enum kern_act)(test_random() % 4) };
     struct kern_linear last;
     int64_t y_n = n * w * layer.out;
@@ -28,6 +28,7 @@ static void linear_case(const struct check_rig *rig, int64_t n, int64_t w, struc
     a.x = check_tensor(check_input(&c, n * w * layer.in), n, 1, w, layer.in);
     layer.weight = check_weights(&c, layer.out * layer.in, &layer.dtype);
     layer.bias = check_coin() ? check_input(&c, layer.out) : NULL;
+    a.add = check_coin() ? check_input(&c, layer.out) : NULL;
     if (check_coin()) {
         a.y = a.residual = check_tensor(check_in_out(&c, y_n), n, 1, w, layer.out);
     } else {
@@ -90,7 +91,7 @@ TEST(linear_of_a_frame_does_not_depend_on_its_batch)
 
 static void geglu_case(const struct check_rig *rig)
 {
-    struct check c = { .call = call_geglu, .is_bf16 = rig->precision == KERN_PRECISION_BF16 };
+    struct check c = { .call = call_geglu, .is_bf16 = check_rounds(rig) };
     struct linear layer = random_layer();
     int64_t rows = CHECK_PICK(1, 2, 11, 13, 64, 200);
     struct kern_geglu a = { .layer = &layer };
@@ -135,4 +136,24 @@ TEST(bf16_linear_and_geglu_are_the_reference)
     linear_case(&rig, 1, 3, (struct linear){ .in = 1280, .out = 5120 }, false);
     linear_case(&rig, 1, 1, (struct linear){ .in = 70000, .out = 40 }, false);
     check_rig_close(&rig);
+}
+
+TEST_TIMEOUT(cuda_linear_and_geglu_are_the_reference, 300)
+{
+    struct check_rig rig;
+
+    for (int p = KERN_PRECISION_BF16; p <= KERN_PRECISION_F16; p++) {
+        check_rig_open_cuda(&rig, (enum kern_precision)p);
+        for (int i = 0; i < check_cases(CASES); i++) {
+            linear_case(&rig, CHECK_PICK(1, 2, 3), CHECK_PICK(1, 2, 5, 11, 12, 13, 63, 200),
+                        random_layer(), i % 4 == 0);
+            geglu_case(&rig);
+        }
+        linear_case(&rig, 1, 3, (struct linear){ .in = 1280, .out = 5120 }, false);
+        /* Tensor cores cut what their sums carry instead of rounding it: 2^-24 of the sum for
+         * each 16 products, which is under the result's own rounding up to the longest layer. */
+        linear_case(&rig, 1, 1, (struct linear){ .in = 11520, .out = 40 }, false);
+        linear_case(&rig, 3, 2100, (struct linear){ .in = 64, .out = 320 }, false);
+        check_rig_close(&rig);
+    }
 }

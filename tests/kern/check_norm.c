@@ -33,6 +33,8 @@ static void add_offset(struct check *c, int index, double offset)
 {
     for (int64_t i = 0; i < c->arrays[index].n; i++) {
         c->arrays[index].start[i] += (float)offset;
+        if (c->is_bf16)
+            c->arrays[index].start[i] = check_round(c->arrays[index].start[i]);
         c->arrays[index].data[i] = c->arrays[index].start[i];
     }
 }
@@ -45,7 +47,7 @@ struct group_size {
 
 static void group_case(const struct check_rig *rig, const struct group_size *s, bool parts)
 {
-    struct check c = { .call = call_group_norm };
+    struct check c = { .call = call_group_norm, .is_bf16 = check_rounds(rig) };
     int64_t channels = s->groups * s->width, n = s->clips * s->span;
     int64_t elements = n * s->h * s->w * channels, clip = elements / s->clips;
     struct norm layer = { .c = channels, .groups = (int)s->groups };
@@ -111,18 +113,19 @@ TEST(group_norm_survives_a_large_mean)
     check_rig_close(&rig);
 }
 
+/* Several parts, of several blocks each. */
+static const struct group_size many_rows[] = {
+    { .clips = 1, .span = 2, .h = 80, .w = 71, .groups = 4, .width = 3 },
+    { .clips = 2, .span = 1, .h = 100, .w = 101, .groups = 2, .width = 2 },
+};
+
 TEST(group_norm_over_many_rows)
 {
-    /* Several parts, of several blocks each. */
-    static const struct group_size sizes[] = {
-        { .clips = 1, .span = 2, .h = 80, .w = 71, .groups = 4, .width = 3 },
-        { .clips = 2, .span = 1, .h = 100, .w = 101, .groups = 2, .width = 2 },
-    };
     struct check_rig rig;
 
     check_rig_open(&rig, &kern_cpu);
-    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
-        group_case(&rig, &sizes[i], false);
+    for (size_t i = 0; i < sizeof(many_rows) / sizeof(many_rows[0]); i++)
+        group_case(&rig, &many_rows[i], false);
     check_rig_close(&rig);
 }
 
@@ -143,7 +146,7 @@ TEST(group_norm_of_a_clip_does_not_depend_on_its_batch)
 static void layer_case(const struct check_rig *rig, int64_t n, int64_t w, int64_t channels,
                        bool parts)
 {
-    struct check c = { .call = call_layer_norm };
+    struct check c = { .call = call_layer_norm, .is_bf16 = check_rounds(rig) };
     struct norm layer = { .c = channels };
     struct kern_layer_norm a = { .layer = &layer }, last;
     bool is_in_place = check_coin();
@@ -179,4 +182,25 @@ TEST(layer_norm_is_the_reference)
         layer_case(&rig, CHECK_PICK(1, 2, 5), CHECK_PICK(1, 3, 33, 70),
                    CHECK_PICK(1, 2, 15, 16, 17, 31, 64, 100, 320, 1280), check_coin());
     check_rig_close(&rig);
+}
+
+TEST_TIMEOUT(cuda_norms_are_the_reference, 300)
+{
+    struct check_rig rig;
+
+    for (int p = KERN_PRECISION_BF16; p <= KERN_PRECISION_F16; p++) {
+        check_rig_open_cuda(&rig, (enum kern_precision)p);
+        for (int i = 0; i < check_cases(CASES); i++) {
+            struct group_size s = random_group();
+
+            group_case(&rig, &s, i % 4 == 0);
+            s.offset = 30;
+            group_case(&rig, &s, false);
+            layer_case(&rig, CHECK_PICK(1, 2, 5), CHECK_PICK(1, 3, 33, 70),
+                       CHECK_PICK(1, 2, 15, 16, 17, 31, 64, 100, 320, 1280), check_coin());
+        }
+        for (size_t i = 0; i < sizeof(many_rows) / sizeof(many_rows[0]); i++)
+            group_case(&rig, &many_rows[i], false);
+        check_rig_close(&rig);
+    }
 }

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""How far PyTorch's own bf16 is from its float32, module by module, on the golden inputs.
+"""How far PyTorch's own 16 bits are from its float32, module by module, on the golden inputs.
 
     python tests/reference/bf16_error.py [GOLDEN...]
 
-Each module of the checkpoint runs with weights and activations in bfloat16 on the input of
-tests/golden/GOLDEN.safetensors; printed is the relative L2 distance of its output from the golden
-one. The engine's bf16 must not be further away: the numbers are the bounds of test_bf16.c.
+Each module of the checkpoint runs with weights and activations in bfloat16, then in float16, on the
+input of tests/golden/GOLDEN.safetensors; printed is the relative L2 distance of its output from the
+golden one. The engine must not be further away: the numbers are the bounds in tests/golden/golden.c.
 """
 import pathlib
 import sys
@@ -21,12 +21,11 @@ CASES = ("tiny-a-consistency1", "tiny-a-odd-consistency4", "tiny-b-consistency1"
 
 
 @torch.no_grad()
-def measure(case):
+def measure(case, half):
     path = ROOT / "golden" / f"{case}.safetensors"
     with safe_open(path, "pt") as file:
         meta = file.metadata()
     t = load_file(path)
-    half = torch.bfloat16
 
     def batch(x, rank):
         """x with ones in front up to rank, rounded."""
@@ -50,9 +49,10 @@ def measure(case):
             continue
         want, got = t[name], run()
         error = reference.relative_l2(got.float().reshape(want.shape), want)
-        print(f"{case:26} {name:20} {error:.3e}")
+        print(f"{case:26} {name:20} {str(half):15} {error:.3e}")
 
 
 if __name__ == "__main__":
     for case in sys.argv[1:] or CASES:
-        measure(case)
+        for half in (torch.bfloat16, torch.float16):
+            measure(case, half)

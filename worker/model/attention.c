@@ -29,11 +29,11 @@ status attention_forward(struct dev *dev, struct tensor *y, const struct tensor 
     CHECK(y->data);
     TRY(op_new(dev, &a, x->n, x->h, x->w, x->c));
     scratch = arena_mark(&dev->act);
-    TRY(op_group_norm(dev, &n, x, &l->norm, 1, false));          /* [n,h,w,c] */
-    TRY(op_linear(dev, &qkv, &n, &l->qkv, KERN_ACT_NONE, NULL)); /* [n,h,w,3c] */
-    TRY(op_attention(dev, &a, &qkv, 1));                         /* [n,h,w,c] */
+    TRY(op_group_norm(dev, &n, x, &l->norm, 1, false)); /* [n,h,w,c] */
+    TRY(op_linear(dev, &qkv, &n, &l->qkv, NULL));       /* [n,h,w,3c] */
+    TRY(op_attention(dev, &a, &qkv, 1));                /* [n,h,w,c] */
     arena_release(&dev->act, scratch);
-    TRY(op_linear(dev, y, &a, &l->out, KERN_ACT_NONE, x)); /* [n,h,w,c] */
+    TRY(op_linear(dev, y, &a, &l->out, &(struct op_linear_opt){ .residual = x })); /* [n,h,w,c] */
     arena_release(&dev->act, mark);
 out:
     return st;

@@ -202,13 +202,14 @@ static status layer_forward(struct dev *dev, struct tensor *z, const struct clip
     struct tensor n = { 0 }, qkv = { 0 }, a = { 0 }, m = { 0 };
     size_t mark = arena_mark(&dev->act);
 
-    TRY(op_layer_norm(dev, &n, z, &l->norm1));                   /* [1,1,t,hidden] */
-    TRY(op_linear(dev, &qkv, &n, &l->qkv, KERN_ACT_NONE, NULL)); /* [1,1,t,3*hidden] */
-    TRY(op_attention(dev, &a, &qkv, c->heads));                  /* [1,1,t,hidden] */
-    TRY(op_linear(dev, z, &a, &l->out, KERN_ACT_NONE, z));
+    TRY(op_layer_norm(dev, &n, z, &l->norm1));    /* [1,1,t,hidden] */
+    TRY(op_linear(dev, &qkv, &n, &l->qkv, NULL)); /* [1,1,t,3*hidden] */
+    TRY(op_attention(dev, &a, &qkv, c->heads));   /* [1,1,t,hidden] */
+    TRY(op_linear(dev, z, &a, &l->out, &(struct op_linear_opt){ .residual = z }));
     TRY(op_layer_norm(dev, &n, z, &l->norm2));
-    TRY(op_linear(dev, &m, &n, &l->fc1, c->act, NULL)); /* [1,1,t,mlp] */
-    TRY(op_linear(dev, z, &m, &l->fc2, KERN_ACT_NONE, z));
+    TRY(op_linear(dev, &m, &n, &l->fc1,
+                  &(struct op_linear_opt){ .act = c->act })); /* [1,1,t,mlp] */
+    TRY(op_linear(dev, z, &m, &l->fc2, &(struct op_linear_opt){ .residual = z }));
     arena_release(&dev->act, mark);
 out:
     return st;
@@ -228,8 +229,8 @@ status clip_embed(struct dev *dev, const struct clip *clip, const float *pixel_v
     for (int i = 0; i < c->layers; i++)
         TRY(layer_forward(dev, &z, &clip->layers[i], c));
     token = slice_row(&z, 0, c->hidden);
-    TRY(op_layer_norm(dev, &n, &token, &clip->post));                    /* [1,1,1,hidden] */
-    TRY(op_linear(dev, &e, &n, &clip->projection, KERN_ACT_NONE, NULL)); /* [1,1,1,projection] */
+    TRY(op_layer_norm(dev, &n, &token, &clip->post));     /* [1,1,1,hidden] */
+    TRY(op_linear(dev, &e, &n, &clip->projection, NULL)); /* [1,1,1,projection] */
     TRY(op_download(dev, &e, embedding));
 out:
     arena_release(&dev->act, mark);

@@ -59,8 +59,9 @@ status embed_forward(struct dev *dev, struct tensor *y, const struct tensor *x,
     status st;
     struct tensor hidden = { 0 };
 
-    TRY(op_linear(dev, &hidden, x, &mlp->linear1, KERN_ACT_SILU, NULL)); /* [n,1,1,hidden] */
-    TRY(op_linear(dev, y, &hidden, &mlp->linear2, KERN_ACT_NONE, NULL)); /* [n,1,1,out] */
+    TRY(op_linear(dev, &hidden, x, &mlp->linear1,
+                  &(struct op_linear_opt){ .act = KERN_ACT_SILU })); /* [n,1,1,hidden] */
+    TRY(op_linear(dev, y, &hidden, &mlp->linear2, NULL));            /* [n,1,1,out] */
 out:
     return st;
 }

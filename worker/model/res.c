@@ -83,7 +83,7 @@ static status time_vector(struct dev *dev, struct tensor *add, const struct res_
     if (!half->time.weight)
         return OK;
     CHECK(silu_e);
-    TRY(op_linear(dev, add, silu_e, &half->time, KERN_ACT_NONE, NULL));
+    TRY(op_linear(dev, add, silu_e, &half->time, NULL));
 out:
     return st;
 }

@@ -107,9 +107,9 @@ static status ff_forward(struct dev *dev, struct tensor *z, const struct transfo
     struct tensor n = { 0 }, g = { 0 };
     size_t mark = arena_mark(&dev->act);
 
-    TRY(op_layer_norm(dev, &n, z, &ff->norm));              /* [f,h,w,c] */
-    TRY(op_geglu(dev, &g, &n, &ff->proj));                  /* [f,h,w,4c] */
-    TRY(op_linear(dev, z, &g, &ff->out, KERN_ACT_NONE, z)); /* [f,h,w,c] */
+    TRY(op_layer_norm(dev, &n, z, &ff->norm));                                      /* [f,h,w,c] */
+    TRY(op_geglu(dev, &g, &n, &ff->proj));                                          /* [f,h,w,4c] */
+    TRY(op_linear(dev, z, &g, &ff->out, &(struct op_linear_opt){ .residual = z })); /* [f,h,w,c] */
     arena_release(&dev->act, mark);
 out:
     return st;
@@ -122,23 +122,21 @@ static status attention_forward(struct dev *dev, struct tensor *z,
 {
     status st;
     struct tensor v = { 0 }, cross = { 0 }, n = { 0 }, qkv = { 0 }, a = { 0 };
-    struct tensor bias = slice_weight(l->out.bias, 1, l->out.out);
-    struct linear out = l->out;
     size_t mark = arena_mark(&dev->act), scratch;
 
-    TRY(op_linear(dev, &v, context, &l->cross_v, KERN_ACT_NONE, NULL));   /* [1,1,1,c] */
-    TRY(op_linear(dev, &cross, &v, &l->cross_out, KERN_ACT_NONE, &bias)); /* [1,1,1,c] */
-    out.bias = cross.data;
+    TRY(op_linear(dev, &v, context, &l->cross_v, NULL));  /* [1,1,1,c] */
+    TRY(op_linear(dev, &cross, &v, &l->cross_out, NULL)); /* [1,1,1,c] */
     TRY(op_new(dev, &a, z->n, z->h, z->w, z->c));
     scratch = arena_mark(&dev->act);
-    TRY(op_layer_norm(dev, &n, z, &l->norm));                    /* [f,h,w,c] */
-    TRY(op_linear(dev, &qkv, &n, &l->qkv, KERN_ACT_NONE, NULL)); /* [f,h,w,3c] */
+    TRY(op_layer_norm(dev, &n, z, &l->norm));     /* [f,h,w,c] */
+    TRY(op_linear(dev, &qkv, &n, &l->qkv, NULL)); /* [f,h,w,3c] */
     if (is_time)
         TRY(op_attention_temporal(dev, &a, &qkv, heads)); /* [f,h,w,c] */
     else
         TRY(op_attention(dev, &a, &qkv, heads)); /* [f,h,w,c] */
     arena_release(&dev->act, scratch);
-    TRY(op_linear(dev, z, &a, &out, KERN_ACT_NONE, z)); /* [f,h,w,c] */
+    TRY(op_linear(dev, z, &a, &l->out,
+                  &(struct op_linear_opt){ .add = &cross, .residual = z })); /* [f,h,w,c] */
     arena_release(&dev->act, mark);
 out:
     return st;
@@ -178,8 +176,8 @@ status transformer_forward(struct dev *dev, struct tensor *y, const struct tenso
     TRY(positions_forward(dev, &p, t, x->n, x->c)); /* [f,1,1,c] */
     TRY(op_new(dev, &z, x->n, x->h, x->w, x->c));
     scratch = arena_mark(&dev->act);
-    TRY(op_group_norm(dev, &n, x, &t->norm, 1, false));            /* [f,h,w,c] */
-    TRY(op_linear(dev, &z, &n, &t->proj_in, KERN_ACT_NONE, NULL)); /* [f,h,w,c] */
+    TRY(op_group_norm(dev, &n, x, &t->norm, 1, false)); /* [f,h,w,c] */
+    TRY(op_linear(dev, &z, &n, &t->proj_in, NULL));     /* [f,h,w,c] */
     arena_release(&dev->act, scratch);
     TRY(op_new(dev, &m, x->n, x->h, x->w, x->c));
     for (int i = 0; i < t->layer_count; i++) {
@@ -193,7 +191,8 @@ status transformer_forward(struct dev *dev, struct tensor *y, const struct tenso
         TRY(ff_forward(dev, &m, &l->ff_time));
         TRY(op_blend(dev, &z, &z, &m, t->mix));
     }
-    TRY(op_linear(dev, y, &z, &t->proj_out, KERN_ACT_NONE, x)); /* [f,h,w,c] */
+    TRY(op_linear(dev, y, &z, &t->proj_out,
+                  &(struct op_linear_opt){ .residual = x })); /* [f,h,w,c] */
     arena_release(&dev->act, mark);
 out:
     return st;

@@ -165,7 +165,7 @@ TEST(linear_and_geglu_shapes)
     struct linear layer = { .weight = weight, .out = 8, .in = 5 };
     struct tensor x = counting(&dev, 2, 3, 1, 5), y = { 0 }, z = { 0 };
 
-    EXPECT_OK(op_linear(&dev, &y, &x, &layer, KERN_ACT_GELU, NULL));
+    EXPECT_OK(op_linear(&dev, &y, &x, &layer, &(struct op_linear_opt){ .act = KERN_ACT_GELU }));
     expect_shape(&y, 2, 3, 1, 8);
     EXPECT_OK(op_geglu(&dev, &z, &x, &layer));
     expect_shape(&z, 2, 3, 1, 4);

@@ -1,0 +1,243 @@
+/* Convolutions and linear layers: each is one product, see cuda_gemm.h. */
+#include "kernels/cuda/cuda_gemm.h"
+
+#include <string.h>
+
+#include "kernels/cuda/cuda_priv.h"
+#include "kernels/cuda/cuda_weights.h"
+
+/* Weights that are converted at a time. */
+#define WIDE 1024
+
+/* Bytes of shared memory of each tile: four slices of both operands, of 32 channels. */
+#define LARGE_SHARED_BYTES (4 * (128 + 128) * CUDA_GEMM_DEPTH * 2)
+#define SMALL_SHARED_BYTES (4 * (64 + 64) * CUDA_GEMM_DEPTH * 2)
+
+/* A weight [co][taps][ci] to be packed. */
+struct matrix {
+    const void *weight;
+    enum kern_dtype dtype; /* of weight */
+    int64_t co, taps, ci;  /* its shape */
+    bool is_gated;         /* rows 2 j and 2 j + 1 become value and gate j */
+};
+
+static int64_t padded(int64_t n, int64_t step)
+{
+    return cuda_parts(n, step) * step;
+}
+
+/* count weights from first on. */
+static void narrow_row(uint16_t *dst, const struct matrix *m, int64_t first, int64_t count,
+                       bool is_half)
+{
+    float wide[WIDE];
+
+    if (m->dtype == (is_half ? KERN_F16 : KERN_BF16)) {
+        memcpy(dst, (const uint16_t *)m->weight + first, (size_t)count * sizeof(*dst));
+        return;
+    }
+    for (int64_t i = 0; i < count; i += WIDE) {
+        const int64_t n = count - i < WIDE ? count - i : WIDE;
+
+        kern_widen(wide, m->weight, m->dtype, first + i, n);
+        for (int64_t j = 0; j < n; j++)
+            dst[i + j] = cuda_narrow(wide[j], is_half);
+    }
+}
+
+/* Row of m that becomes row o. */
+static int64_t source_row(const struct matrix *m, int64_t o)
+{
+    return m->is_gated ? o / 2 + o % 2 * (m->co / 2) : o;
+}
+
+static void fill_matrix(void *dst, const void *layer, bool is_half)
+{
+    const struct matrix *m = layer;
+    const int64_t ci = padded(m->ci, CUDA_GEMM_DEPTH);
+
+    for (int64_t o = 0; o < m->co; o++) {
+        for (int64_t t = 0; t < m->taps; t++)
+            narrow_row((uint16_t *)dst + (o * m->taps + t) * ci, m,
+                       (source_row(m, o) * m->taps + t) * m->ci, m->ci, is_half);
+    }
+}
+
+/* g's weights, packed. */
+static status set_weight(struct cuda_ctx *c, struct cuda_gemm *g, const struct matrix *m)
+{
+    const struct cuda_layout layout = {
+        .kind = m->is_gated ? CUDA_WEIGHT_GATED_MATRIX : CUDA_WEIGHT_MATRIX,
+        .bytes =
+            (size_t)(padded(m->co, CUDA_GEMM_COLUMNS) * m->taps * padded(m->ci, CUDA_GEMM_DEPTH)) *
+            sizeof(uint16_t),
+        .fill = fill_matrix,
+        .layer = m,
+    };
+
+    g->co = (int32_t)m->co;
+    g->ci = (int32_t)m->ci;
+    g->ci_padded = (int32_t)padded(m->ci, CUDA_GEMM_DEPTH);
+    g->taps = (int32_t)m->taps;
+    return cuda_weight(c, m->weight, &layout, &g->w);
+}
+
+/* Sums, small enough for 32-bit indices of rows and columns of a tile. */
+static status run(struct cuda_ctx *c, const struct cuda_gemm *g, bool is_gated)
+{
+    static const char *const names[3][3] = {
+        { "gemm_large", "gemm_large_norm", "gemm_large_gated" },
+        { "gemm_small", "gemm_small_norm", "gemm_small_gated" },
+        { "gemm_odd", "gemm_odd_norm", "gemm_odd_gated" },
+    };
+    /* Large tiles read less and need as many blocks as there are multiprocessors. */
+    const int64_t large = cuda_parts(g->rows, 128) * cuda_parts(g->co, 128);
+    const int size = g->ci % 8 != 0 ? 2 : large < c->info.multiprocessors || g->co <= 64 ? 1 : 0;
+    const int64_t side = size == 0 ? 128 : 64;
+    const int64_t tiles = cuda_parts(g->rows, side) * cuda_parts(g->co, side);
+    const struct cuda_call call = {
+        .name = names[size][is_gated    ? 2
+                            : g->factor ? 1
+                                        : 0],
+        .grid = { (uint32_t)tiles },
+        .block = { size == 0 ? 256 : 128 },
+        .shared_bytes = size == 0 ? LARGE_SHARED_BYTES : SMALL_SHARED_BYTES,
+        .args = g,
+        .args_bytes = sizeof(*g),
+    };
+
+    if (tiles > INT32_MAX)
+        return FAIL(ERR_NOMEM, "a product of %lld rows is larger than one launch",
+                    (long long)g->rows);
+    return cuda_launch(c, &call);
+}
+
+static struct matrix matrix_of_conv(const struct conv *layer)
+{
+    return (struct matrix){ .weight = layer->weight,
+                            .dtype = layer->dtype,
+                            .co = layer->co,
+                            .taps = layer->kh * layer->kw,
+                            .ci = layer->ci };
+}
+
+status cuda_conv2d(struct kern_ctx *ctx, const struct kern_conv2d *a)
+{
+    struct cuda_ctx *c = cuda_ctx_of(ctx);
+    const struct matrix m = matrix_of_conv(a->layer);
+    struct cuda_gemm g = { .x = cuda_at(a->x.data),
+                           .y = cuda_at(a->y.data),
+                           .add = cuda_at(a->add),
+                           .residual = cuda_at(a->residual.data),
+                           .rows = a->y.n * a->y.h * a->y.w,
+                           .source = CUDA_GEMM_IMAGE,
+                           .in_h = (int32_t)a->x.h,
+                           .in_w = (int32_t)a->x.w,
+                           .up_h = (int32_t)(a->up_h ? a->up_h : a->x.h),
+                           .up_w = (int32_t)(a->up_w ? a->up_w : a->x.w),
+                           .out_h = (int32_t)a->y.h,
+                           .out_w = (int32_t)a->y.w,
+                           .kw = a->layer->kw,
+                           .stride = a->stride,
+                           .pad_top = a->pad_top,
+                           .pad_left = a->pad_left,
+                           .scale = a->scale };
+    status st = OK;
+
+    TRY(set_weight(c, &g, &m));
+    TRY(cuda_floats(c, a->layer->bias, a->layer->co, &g.bias));
+    TRY(run(c, &g, false));
+out:
+    return st;
+}
+
+status cuda_conv_temporal(struct kern_ctx *ctx, const struct kern_conv_temporal *a)
+{
+    struct cuda_ctx *c = cuda_ctx_of(ctx);
+    const struct matrix m = matrix_of_conv(a->layer);
+    struct cuda_gemm g = { .x = cuda_at(a->x.data),
+                           .y = cuda_at(a->y.data),
+                           .add = cuda_at(a->add),
+                           .residual = cuda_at(a->residual.data),
+                           .rows = a->y.n * a->y.h * a->y.w,
+                           .source = CUDA_GEMM_TEMPORAL,
+                           .frames = (int32_t)a->x.n,
+                           .pixels = (int32_t)(a->x.h * a->x.w),
+                           .scale = a->scale };
+    status st = OK;
+
+    TRY(set_weight(c, &g, &m));
+    TRY(cuda_floats(c, a->layer->bias, a->layer->co, &g.bias));
+    if (a->norm)
+        TRY(cuda_group_factors(c, &a->x, a->norm, a->x.n, &g.factor));
+    TRY(run(c, &g, false));
+out:
+    return st;
+}
+
+static struct matrix matrix_of_linear(const struct linear *layer, bool is_gated)
+{
+    return (struct matrix){ .weight = layer->weight,
+                            .dtype = layer->dtype,
+                            .co = layer->out,
+                            .taps = 1,
+                            .ci = layer->in,
+                            .is_gated = is_gated };
+}
+
+status cuda_linear(struct kern_ctx *ctx, const struct kern_linear *a)
+{
+    struct cuda_ctx *c = cuda_ctx_of(ctx);
+    const struct matrix m = matrix_of_linear(a->layer, false);
+    struct cuda_gemm g = { .x = cuda_at(a->x.data),
+                           .y = cuda_at(a->y.data),
+                           .add = cuda_at(a->add),
+                           .residual = cuda_at(a->residual.data),
+                           .rows = a->x.n * a->x.h * a->x.w,
+                           .source = CUDA_GEMM_ROWS,
+                           .act = (int32_t)a->act,
+                           .scale = 1 };
+    status st = OK;
+
+    TRY(set_weight(c, &g, &m));
+    TRY(cuda_floats(c, a->layer->bias, a->layer->out, &g.bias));
+    TRY(run(c, &g, false));
+out:
+    return st;
+}
+
+/* The bias of a gated layer, value and gate side by side. */
+static void fill_gated_bias(void *dst, const void *layer, bool is_half)
+{
+    const struct linear *l = layer;
+    const int64_t half = l->out / 2;
+
+    (void)is_half;
+    for (int64_t i = 0; i < half; i++) {
+        ((float *)dst)[2 * i] = l->bias[i];
+        ((float *)dst)[2 * i + 1] = l->bias[half + i];
+    }
+}
+
+status cuda_geglu(struct kern_ctx *ctx, const struct kern_geglu *a)
+{
+    struct cuda_ctx *c = cuda_ctx_of(ctx);
+    const struct matrix m = matrix_of_linear(a->layer, true);
+    const struct cuda_layout bias = { .kind = CUDA_WEIGHT_GATED_BIAS,
+                                      .bytes = (size_t)a->layer->out * sizeof(float),
+                                      .fill = fill_gated_bias,
+                                      .layer = a->layer };
+    struct cuda_gemm g = { .x = cuda_at(a->x.data),
+                           .y = cuda_at(a->y.data),
+                           .rows = a->x.n * a->x.h * a->x.w,
+                           .source = CUDA_GEMM_ROWS,
+                           .scale = 1 };
+    status st = OK;
+
+    TRY(set_weight(c, &g, &m));
+    if (a->layer->bias)
+        TRY(cuda_weight(c, a->layer->bias, &bias, &g.bias));
+    TRY(run(c, &g, true));
+out:
+    return st;
+}
