@@ -6,6 +6,7 @@
 #include "client/seed.h"
 #include "common/base/clock.h"
 #include "common/id.h"
+#include "common/url.h"
 #include "proto/codec.h"
 
 /* Pause before jobs are sent again that the store could not take just now. */
@@ -14,6 +15,7 @@
 status batch_prepare(const struct batch_job *job, struct msg_submit_item *item)
 {
     status st = OK;
+    struct url put_url;
 
     memset(item, 0, sizeof(*item));
     item->spec = job->spec;
@@ -27,8 +29,18 @@ status batch_prepare(const struct batch_job *job, struct msg_submit_item *item)
     else if (!job->has_seed)
         item->spec.seed = seed_random();
     TRY(spec_check(&item->spec));
+    if (*item->spec.put_url)
+        TRY(url_parse(&put_url, item->spec.put_url));
 out:
     return st;
+}
+
+status batch_check_put_url(const struct job_spec *flags, int job_count, bool is_manifest)
+{
+    if (!*flags->put_url || (job_count == 1 && !is_manifest))
+        return OK;
+    return FAIL(ERR_BADARG, "put_url: one address takes one video; give each row of a --manifest "
+                            "its own");
 }
 
 static status tell(struct batch *b, size_t index, const struct msg_job_verdict *v)

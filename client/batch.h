@@ -48,6 +48,10 @@ struct batch {
 /* Give the job its id and, when it has none, its seed; check it. Errors: ERR_BADARG, ERR_NOMEM. */
 MUST_USE status batch_prepare(const struct batch_job *job, struct msg_submit_item *item);
 
+/* Does an address that the flags give fit this number of jobs? It takes one video only; with
+ * is_manifest each row has to have its own. Errors: ERR_BADARG. */
+MUST_USE status batch_check_put_url(const struct job_spec *flags, int job_count, bool is_manifest);
+
 /* Add a prepared job; sends what has gathered when a message is full.
  * Errors: those of session_call and on_verdict; ERR_NOMEM. */
 MUST_USE status batch_add(struct batch *b, const struct msg_submit_item *item, int64_t row);

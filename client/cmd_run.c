@@ -93,6 +93,7 @@ static status prepare(struct run *r)
     bool is_random;
     status st = OK;
 
+    TRY(batch_check_put_url(&r->line->spec, r->line->word_count, false));
     TRY(prepare_jobs(r));
     TRY(checkpoint_find(o->model, r->model, sizeof(r->model), &is_random));
     if (is_random)

@@ -247,6 +247,7 @@ status cmd_submit(const struct command_line *line)
     s.batch.session = &s.session;
     s.batch.on_verdict = on_verdict;
     s.batch.self = &s;
+    TRY(batch_check_put_url(&line->spec, line->word_count, *line->options.manifest));
     TRY(*line->options.manifest ? submit_manifest(&s) : submit_images(&s));
     TRY(batch_send(&s.batch));
     TRY(tell_sum(&s));

@@ -69,6 +69,8 @@ const struct spec_param spec_params[] = {
     TEXT("after", after, "", "ids of jobs that must end first, separated by commas, at most 16"),
     CHOICE("after_failed", after_failed, "cancel", after_failed_names,
            "what to do when a job of --after failed"),
+    TEXT("put_url", put_url, "",
+         "presigned http(s):// URL that gets the video by one PUT once it is published"),
 };
 const size_t spec_param_count = sizeof(spec_params) / sizeof(spec_params[0]);
 
@@ -347,6 +349,13 @@ static status check_queue(const struct job_spec *s)
     return OK;
 }
 
+/* CAREFUL: the URL is a secret and in no sentence. Whether it can be read is for whoever has a
+ * parser of URLs to say, before it is used. */
+static bool is_web_url(const char *text)
+{
+    return strncmp(text, "http://", 7) == 0 || strncmp(text, "https://", 8) == 0;
+}
+
 status spec_check(const struct job_spec *s)
 {
     for (size_t i = 0; i < spec_param_count; i++) {
@@ -370,6 +379,8 @@ status spec_check(const struct job_spec *s)
     if (s->guidance_max != 0 && s->guidance_max < s->guidance_min)
         return FAIL(ERR_BADARG, "guidance_max: %g is below guidance_min %g", s->guidance_max,
                     s->guidance_min);
+    if (*s->put_url && !is_web_url(s->put_url))
+        return FAIL(ERR_BADARG, "put_url: want an http:// or https:// URL");
     return check_queue(s);
 }
 

@@ -65,6 +65,8 @@ struct job_spec {
     int64_t deadline_s;           /* given up when not done so long after it; 0: never */
     char after[SPEC_AFTER_MAX];   /* ids of jobs that must end before, separated by commas */
     int after_failed;             /* enum spec_after_failed */
+    char put_url[SPEC_URL_MAX];   /* http(s):// URL that gets the video by PUT; "": none. A secret:
+                                     it is never written anywhere with its query */
 };
 
 /* How a parameter is written, checked and stored. */

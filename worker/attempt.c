@@ -40,7 +40,7 @@ void attempt_free(struct attempt *a)
 
 static bool is_about_the_result(const char *name)
 {
-    static const char *const others[] = { "priority", "timeout", "attempts", "labels" };
+    static const char *const others[] = { "priority", "timeout", "attempts", "labels", "put_url" };
 
     for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
         if (strcmp(name, others[i]) == 0)

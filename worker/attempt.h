@@ -55,8 +55,8 @@ void attempt_strip(struct attempt *a);
 void attempt_free(struct attempt *a);
 
 /* SHA-256 in hex of the asked parameters that a result depends on (all but priority, timeout,
- * attempts, labels): two attempts with the same job id and the same value may share a result.
- * Errors: ERR_NOMEM. */
+ * attempts, labels, put_url): two attempts with the same job id and the same value may share a
+ * result. Errors: ERR_NOMEM. */
 MUST_USE status attempt_spec_hash(const struct attempt *a, char hex[DIGEST_HEX_ROOM]);
 
 #endif

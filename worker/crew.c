@@ -106,7 +106,10 @@ static void take_in(struct crew *c, struct attempt *a)
     if (atomic_load(&a->cancel))
         TRY(FAIL(ERR_CANCELLED, "stopped before it began"));
     TRY(find_earlier(c, a, &urls, &found));
+    if (*a->asked.put_url)
+        TRY(handover_check(a->asked.put_url));
     if (found) {
+        TRY(result_hand_over(&c->finder, a, &urls));
         end_attempt(c, a, OK, &urls);
         return;
     }

@@ -38,7 +38,7 @@ static struct spool_item *take(struct delivery *d, struct spool_item **at,
     return item;
 }
 
-/* The first item whose attempt is to stop, else the first of all when a try is due; or NULL. */
+/* The first item whose attempt is to stop, else, when a try is due, the first that is; or NULL. */
 static struct spool_item *take_next(struct delivery *d, int64_t now_ms)
 {
     struct spool_item *before = NULL;
@@ -47,12 +47,30 @@ static struct spool_item *take_next(struct delivery *d, int64_t now_ms)
         if ((*at)->attempt && atomic_load(&(*at)->attempt->cancel))
             return take(d, at, before);
     }
-    return d->first && now_ms >= d->due_ms ? take(d, &d->first, NULL) : NULL;
+    before = NULL;
+    for (struct spool_item **at = &d->first; *at && now_ms >= d->due_ms;
+         before = *at, at = &(*at)->next) {
+        if (now_ms >= (*at)->due_ms)
+            return take(d, at, before);
+    }
+    return NULL;
+}
+
+/* When the next item is due. */
+static int64_t next_due_ms(const struct delivery *d)
+{
+    int64_t first_ms = INT64_MAX;
+
+    for (const struct spool_item *item = d->first; item; item = item->next) {
+        if (item->due_ms < first_ms)
+            first_ms = item->due_ms;
+    }
+    return first_ms > d->due_ms ? first_ms : d->due_ms;
 }
 
 static void wait_for_change(struct delivery *d, int64_t now_ms)
 {
-    int64_t ms = d->first ? d->due_ms - now_ms : PAUSE_MAX_MS;
+    int64_t ms = d->first ? next_due_ms(d) - now_ms : PAUSE_MAX_MS;
     struct timespec until;
 
     clock_gettime(CLOCK_MONOTONIC, &until);
@@ -161,6 +179,27 @@ static void put_back(struct delivery *d, struct spool_item *item, status st)
     pthread_mutex_unlock(&d->lock);
 }
 
+/* Stored and published, but its user's address does not take it now: only this item waits for
+ * another try, and not for ever, since the address may be anybody's. */
+static bool put_off(struct delivery *d, struct spool_item *item, status st)
+{
+    int64_t pause_ms = (int64_t)PAUSE_FIRST_MS << (2 * item->handovers);
+
+    if (!will_pass(st) || (st != ERR_CANCELLED && ++item->handovers >= HANDOVER_TRIES_MAX))
+        return false;
+    if (pause_ms > PAUSE_MAX_MS)
+        pause_ms = PAUSE_MAX_MS;
+    item->tries++;
+    item->due_ms = clock_mono_ms() + pause_ms;
+    log_warn("handover.waits",
+             "job=%s lease=%016" PRIx64 " tries=%d pause_ms=%" PRId64 " error=\"%s\"",
+             item->lease.job, item->lease.nonce, item->handovers, pause_ms, status_message());
+    pthread_mutex_lock(&d->lock);
+    append(d, item);
+    pthread_mutex_unlock(&d->lock);
+    return true;
+}
+
 static void deliver(struct delivery *d, struct spool_item *item)
 {
     struct attempt *a = item->attempt;
@@ -173,7 +212,11 @@ static void deliver(struct delivery *d, struct spool_item *item)
         stop(d, item);
         return;
     }
-    if (status_is_retryable(st) || will_pass(st)) {
+    if (st != OK && urls.is_published) {
+        d->due_ms = d->pause_ms = 0;
+        if (put_off(d, item, st))
+            return;
+    } else if (status_is_retryable(st) || will_pass(st)) {
         put_back(d, item, st);
         return;
     }
@@ -182,8 +225,9 @@ static void deliver(struct delivery *d, struct spool_item *item)
         log_info("result.delivered", "job=%s lease=%016" PRIx64 " adopted=%d", item->lease.job,
                  item->lease.nonce, urls.is_adopted);
     if (!a && st != OK)
-        log_error("result.lost", "job=%s lease=%016" PRIx64 " error=\"%s\"", item->lease.job,
-                  item->lease.nonce, status_message());
+        log_error(urls.is_published ? "handover.lost" : "result.lost",
+                  "job=%s lease=%016" PRIx64 " error=\"%s\"", item->lease.job, item->lease.nonce,
+                  status_message());
     end_attempt(d, item, st, &urls);
     drop(d, item);
 }

@@ -6,7 +6,8 @@
  * its user hears of it, and the clip stays on disk all the same. A clip whose lease was lost, or
  * that another process left behind, is delivered nevertheless: the job's next attempt adopts it. A
  * clip is dropped when the store has it, when the job was cancelled, or when trying again can't
- * help.
+ * help. A published clip whose user's own address (put_url) does not take it is tried
+ * HANDOVER_TRIES_MAX times, while others go on; then the attempt fails.
  * Thread: add, wake: any; open, close: the owner. */
 #ifndef ONESTEP_WORKER_DELIVERY_H
 #define ONESTEP_WORKER_DELIVERY_H

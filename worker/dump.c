@@ -46,7 +46,7 @@ status dump_spec(struct dump *d, const struct job_spec *spec)
         const char *value = spec_get(spec, p, text, sizeof(text));
         status st;
 
-        if (strcmp(p->name, "image") == 0)
+        if (strcmp(p->name, "image") == 0 || strcmp(p->name, "put_url") == 0)
             value = url_for_people(value, plain, sizeof(plain));
         st = dump_text(d, p->name, value);
         if (st != OK)

@@ -416,6 +416,8 @@ static status open_crew(struct worker *w)
         .result = { .blob = { .url = cfg->blob, .s3 = s3_of(cfg), .ca_file = ca_file },
                     .work_dir = w->workdir.path,
                     .use_nvenc = w->use_nvenc,
+                    .handover = { .allow_private_hosts = cfg->allow_private_hosts,
+                                  .ca_file = ca_file },
                     .maker = { .checkpoint = w->pipeline.checkpoint.name,
                                .hash = w->pipeline.checkpoint.hash,
                                .device = pipeline_device(&w->pipeline),

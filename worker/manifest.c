@@ -29,7 +29,7 @@ static void write_seconds(struct json_writer *w, const char *key, double seconds
     json_write_double(w, (double)(int64_t)(seconds * 1e6 + 0.5) / 1e6);
 }
 
-static void write_image_url(struct json_writer *w, const char *key, const char *url)
+static void write_url(struct json_writer *w, const char *key, const char *url)
 {
     char plain[SPEC_URL_MAX];
 
@@ -71,7 +71,9 @@ static void write_parameters(struct json_writer *w, const struct job_spec *s)
     json_write_object(w);
     for (size_t i = 0; i < spec_param_count; i++) {
         if (strcmp(spec_params[i].name, "image") == 0)
-            write_image_url(w, "image", s->image);
+            write_url(w, "image", s->image);
+        else if (strcmp(spec_params[i].name, "put_url") == 0)
+            write_url(w, "put_url", s->put_url);
         else
             write_parameter(w, s, &spec_params[i]);
     }
@@ -114,7 +116,7 @@ static void write_input(struct json_writer *w, const struct attempt *a)
 {
     json_write_key(w, "input");
     json_write_object(w);
-    write_image_url(w, "url", a->asked.image);
+    write_url(w, "url", a->asked.image);
     write_text(w, "sha256", a->input.sha256_hex);
     write_int(w, "bytes", (int64_t)a->input.bytes);
     write_text(w, "format", a->image.format);
@@ -216,11 +218,27 @@ static status copy_text(const struct json_value *v, const char *key, char *dst, 
     return OK;
 }
 
+static status read_output(struct manifest_output *o, const struct json_value *outputs,
+                          const char *name)
+{
+    status st = OK;
+    struct json_value v = json_find(outputs, name);
+    int64_t bytes = 0;
+
+    TRY(copy_text(&v, "key", o->key, sizeof(o->key)));
+    TRY(copy_text(&v, "url", o->url, sizeof(o->url)));
+    TRY(copy_text(&v, "sha256", o->sha256_hex, sizeof(o->sha256_hex)));
+    TRY(json_get_int(&v, "bytes", 0, INT64_MAX, &bytes));
+    o->bytes = (uint64_t)bytes;
+out:
+    return st;
+}
+
 status manifest_read(struct manifest_found *found, const char *name, const struct buf *text)
 {
     status st = OK;
     struct json document = { 0 };
-    struct json_value root, outputs, video, poster;
+    struct json_value root, outputs;
     int64_t version;
 
     TRY(json_parse(&document, name, text->data ? text->data : "", text->len));
@@ -229,10 +247,8 @@ status manifest_read(struct manifest_found *found, const char *name, const struc
     TRY(json_get_int(&root, "attempt", 0, INT64_MAX, &found->attempt));
     TRY(copy_text(&root, "spec_hash", found->spec_hash, sizeof(found->spec_hash)));
     outputs = json_find(&root, "outputs");
-    video = json_find(&outputs, "video");
-    poster = json_find(&outputs, "poster");
-    TRY(copy_text(&video, "url", found->video_url, sizeof(found->video_url)));
-    TRY(copy_text(&poster, "url", found->poster_url, sizeof(found->poster_url)));
+    TRY(read_output(&found->video, &outputs, "video"));
+    TRY(read_output(&found->poster, &outputs, "poster"));
 out:
     json_free(&document);
     return st;

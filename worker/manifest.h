@@ -7,9 +7,9 @@
  *  "total_seconds", "device", "encoder", "build"}
  *
  * It is written before the files are uploaded, so their seconds are not in it.
- * Whoever writes the manifest of a job first has made its result. The image's URL is given without
- * its query, which may hold a signature. A seed above 2^63 - 1 is a text, since JSON readers have
- * no such number. */
+ * Whoever writes the manifest of a job first has made its result. The URLs of image and put_url are
+ * given without their queries, which may hold signatures. A seed above 2^63 - 1 is a text, since
+ * JSON readers have no such number. */
 #ifndef ONESTEP_WORKER_MANIFEST_H
 #define ONESTEP_WORKER_MANIFEST_H
 
@@ -49,8 +49,8 @@ MUST_USE status manifest_write(struct buf *out, const struct manifest *m);
 struct manifest_found {
     int64_t attempt;                 /* that made it */
     char spec_hash[DIGEST_HEX_ROOM]; /* attempt_spec_hash of its job */
-    char video_url[BLOB_URL_ROOM];   /* addresses */
-    char poster_url[BLOB_URL_ROOM];
+    struct manifest_output video;    /* where the files are */
+    struct manifest_output poster;
 };
 
 /* Read a manifest. name: for sentences. Errors: ERR_CORRUPT when it isn't one; ERR_NOMEM. */

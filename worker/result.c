@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/base/check.h"
 #include "common/base/limits.h"
@@ -21,6 +22,7 @@ status result_open(struct result *r, const struct result_config *config)
         TRY(FAIL(ERR_BADARG, "blob: longer than %zu bytes", sizeof(r->url) - 1));
     memcpy(r->url, config->blob.url, strlen(config->blob.url) + 1);
     TRY(blob_open(&r->blob, &config->blob));
+    TRY(handover_open(&r->handover, &config->handover));
 out:
     return st;
 }
@@ -28,6 +30,7 @@ out:
 void result_close(struct result *r)
 {
     blob_close(&r->blob);
+    handover_close(&r->handover);
     *r = (struct result){ 0 };
 }
 
@@ -53,7 +56,19 @@ static void manifest_key(const struct attempt *a, char *dst, size_t room)
 
 /* --- adopting -------------------------------------------------------------------------------- */
 
-static status adopt(const char *spec_hash, const char *key, const struct buf *text,
+/* These files are the published result. */
+static void note_video(struct result_urls *urls, const struct manifest_output *video,
+                       const struct manifest_output *poster)
+{
+    memcpy(urls->video, video->url, sizeof(urls->video));
+    memcpy(urls->video_key, video->key, sizeof(urls->video_key));
+    memcpy(urls->video_sha256_hex, video->sha256_hex, sizeof(urls->video_sha256_hex));
+    memcpy(urls->poster, poster->url, sizeof(urls->poster));
+    urls->is_published = true;
+}
+
+/* own: key of the video that would be ours; "": none. */
+static status adopt(const char *spec_hash, const char *own, const char *key, const struct buf *text,
                     struct result_urls *urls)
 {
     status st = OK;
@@ -65,29 +80,31 @@ static status adopt(const char *spec_hash, const char *key, const struct buf *te
                  "%s: the store holds the result of another job with this id and other "
                  "parameters; use another output prefix or idempotency key",
                  key));
-    memcpy(urls->video, found.video_url, sizeof(urls->video));
-    memcpy(urls->poster, found.poster_url, sizeof(urls->poster));
-    urls->is_adopted = true;
+    note_video(urls, &found.video, &found.poster);
+    urls->is_adopted = strcmp(found.video.key, own) != 0;
 out:
     return st;
 }
 
-/* Is there a manifest at key? It must be of a job with this spec_hash. */
-static status find(struct result *r, const char *key, const char *spec_hash,
-                   struct result_urls *urls, bool *found)
+/* What is looked for: a manifest at key, of a job with this spec_hash; own as above. */
+struct wanted {
+    const char *key, *spec_hash, *own;
+};
+
+static status find(struct result *r, const struct wanted *w, struct result_urls *urls, bool *found)
 {
     status st = OK;
     struct buf text = { .max_bytes = LIMIT_TEXT_FILE_BYTES };
 
     *found = false;
-    st = blob_get(&r->blob, key, &text);
+    st = blob_get(&r->blob, w->key, &text);
     if (st == ERR_NOTFOUND) {
         st = OK;
         goto out;
     }
     TRY(st);
-    TRY(adopt(spec_hash, key, &text, urls));
-    TRY(blob_url(&r->blob, key, urls->manifest, sizeof(urls->manifest)));
+    TRY(blob_url(&r->blob, w->key, urls->manifest, sizeof(urls->manifest)));
+    TRY(adopt(w->spec_hash, w->own, w->key, &text, urls));
     *found = true;
 out:
     buf_free(&text);
@@ -97,12 +114,14 @@ out:
 status result_find(struct result *r, struct attempt *a, struct result_urls *urls, bool *found)
 {
     char key[BLOB_KEY_MAX + 1], spec_hash[DIGEST_HEX_ROOM];
+    const struct wanted wanted = { key, spec_hash, "" };
     status st = attempt_spec_hash(a, spec_hash);
 
+    *urls = (struct result_urls){ .is_adopted = false };
     manifest_key(a, key, sizeof(key));
     r->blob.cancel = &a->cancel;
     if (st == OK)
-        st = find(r, key, spec_hash, urls, found);
+        st = find(r, &wanted, urls, found);
     r->blob.cancel = NULL;
     return st;
 }
@@ -206,6 +225,7 @@ static status keep(struct result *r, struct attempt *a, struct spool_item *item)
 
     memcpy(item->store, r->url, sizeof(item->store));
     manifest_key(a, item->manifest_key, sizeof(item->manifest_key));
+    memcpy(item->put_url, a->asked.put_url, sizeof(item->put_url));
     TRY(attempt_spec_hash(a, item->spec_hash));
     TRY(describe(r, a, item, video_name(&a->spec, name),
                  media_container_type(container_of(&a->spec))));
@@ -316,7 +336,7 @@ static status check_wanted(const atomic_bool *cancel)
 }
 
 /* The manifest into the store under key, or the one that is there into urls. */
-static status publish(struct result *r, const struct spool_item *item, const char *key,
+static status publish(struct result *r, const struct spool_item *item, const struct wanted *w,
                       bool is_shared, struct result_urls *urls)
 {
     status st = OK;
@@ -325,23 +345,100 @@ static status publish(struct result *r, const struct spool_item *item, const cha
 
     TRY(spool_manifest(item, &text));
     if (is_shared)
-        st = blob_put_new(&r->blob, key, text.data, text.len);
+        st = blob_put_new(&r->blob, w->key, text.data, text.len);
     else
-        st = put_own(r, item, key);
+        st = put_own(r, item, w->key);
     if (st == ERR_CONFLICT) {
-        TRY(find(r, key, item->spec_hash, urls, &found));
+        TRY(find(r, w, urls, &found));
         if (!found)
-            TRY(FAIL(ERR_IO, "%s: the store said that it exists and that it does not", key));
+            TRY(FAIL(ERR_IO, "%s: the store said that it exists and that it does not", w->key));
         goto out;
     }
     TRY(st);
-    memcpy(urls->video, item->files[0].out.url, sizeof(urls->video));
-    memcpy(urls->poster, item->files[1].out.url, sizeof(urls->poster));
-    TRY(blob_url(&r->blob, key, urls->manifest, sizeof(urls->manifest)));
+    TRY(blob_url(&r->blob, w->key, urls->manifest, sizeof(urls->manifest)));
+    note_video(urls, &item->files[0].out, &item->files[1].out);
 out:
     buf_free(&text);
     return st;
 }
+
+/* --- bringing it to its user ----------------------------------------------------------------- */
+
+/* The sentence of a failure to hand over also says where the result is. */
+static status tell_published(status st, const struct result_urls *urls)
+{
+    char sentence[256];
+
+    if (st == OK || st == ERR_CANCELLED)
+        return st;
+    snprintf(sentence, sizeof(sentence), "%s", status_message());
+    return FAIL(st, "%s; the result itself is published: %s", sentence, urls->manifest);
+}
+
+/* The published video from the store to the address. */
+static status bring_stored(struct result *r, const struct lease *lease, const char *put_url,
+                           const char *type, const struct result_urls *urls)
+{
+    status st = OK;
+    uint8_t sha256[DIGEST_BYTES];
+    char nonce[17], name[32], path[FILE_PATH_BYTES] = "";
+    const struct handover_file f = { path, type, sha256 };
+
+    id_nonce_text(nonce, lease->nonce);
+    snprintf(name, sizeof(name), ".%s.published", nonce);
+    TRY(digest_from_hex(urls->video_sha256_hex, sha256));
+    TRY(file_join(path, sizeof(path), r->work_dir, name));
+    TRY(blob_get_to_file(&r->blob, urls->video_key, path));
+    TRY(handover_put(&r->handover, put_url, &f, r->blob.cancel));
+out:
+    if (*path)
+        unlink(path);
+    return st;
+}
+
+/* The item's own video, which is the published one. */
+static status bring_own(struct result *r, const struct spool_item *item)
+{
+    status st = OK;
+    uint8_t sha256[DIGEST_BYTES];
+    char path[FILE_PATH_BYTES];
+    const struct handover_file f = { path, item->files[0].type, sha256 };
+
+    TRY(spool_path(item, item->files[0].name, path));
+    TRY(digest_from_hex(item->files[0].out.sha256_hex, sha256));
+    TRY(handover_put(&r->handover, item->put_url, &f, r->blob.cancel));
+out:
+    return st;
+}
+
+/* Without a lease an item may bring what it has published itself, as a shared manifest says, and
+ * nothing else: the attempt that has the lease now sees to that. */
+static status bring(struct result *r, const struct spool_item *item, bool is_shared,
+                    const struct result_urls *urls)
+{
+    status st = OK;
+
+    if (!*item->put_url || (!item->attempt && (!is_shared || urls->is_adopted)))
+        return OK;
+    st = urls->is_adopted ? bring_stored(r, &item->lease, item->put_url, item->files[0].type, urls)
+                          : bring_own(r, item);
+    return tell_published(st, urls);
+}
+
+status result_hand_over(struct result *r, struct attempt *a, const struct result_urls *urls)
+{
+    status st = OK;
+
+    if (!*a->asked.put_url)
+        return OK;
+    r->blob.cancel = &a->cancel;
+    st = bring_stored(r, &a->lease, a->asked.put_url, media_container_type(container_of(&a->asked)),
+                      urls);
+    r->blob.cancel = NULL;
+    return tell_published(st, urls);
+}
+
+/* --- all of it ------------------------------------------------------------------------------- */
 
 status result_store(struct result *r, const struct spool_item *item, const atomic_bool *cancel,
                     struct result_urls *urls)
@@ -349,6 +446,7 @@ status result_store(struct result *r, const struct spool_item *item, const atomi
     status st = OK;
     struct attempt *a = item->attempt;
     char key[BLOB_KEY_MAX + 1], owner[BLOB_KEY_MAX + 1];
+    const struct wanted wanted = { key, item->spec_hash, item->files[0].out.key };
     bool found = false, is_shared;
 
     *urls = (struct result_urls){ .is_adopted = false };
@@ -359,7 +457,7 @@ status result_store(struct result *r, const struct spool_item *item, const atomi
     TRY(place_manifest(r, item, key, &is_shared));
     /* After a lost answer, or under a lease of the past, the job may have its result already. */
     if (!a || item->tries > 0)
-        TRY(find(r, key, item->spec_hash, urls, &found));
+        TRY(find(r, &wanted, urls, &found));
     for (int i = 0; i < item->file_count && !found; i++) {
         if (a && item->tries == 0)
             stage_show(&a->stages, STAGE_UPLOAD, (double)i / item->file_count);
@@ -367,7 +465,8 @@ status result_store(struct result *r, const struct spool_item *item, const atomi
         TRY(check_wanted(cancel));
     }
     if (!found)
-        TRY(publish(r, item, key, is_shared, urls));
+        TRY(publish(r, item, &wanted, is_shared, urls));
+    TRY(bring(r, item, is_shared, urls));
     if (a)
         stage_show(&a->stages, STAGE_UPLOAD, 1);
 out:

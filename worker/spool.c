@@ -98,6 +98,8 @@ static status write_record(struct buf *out, const struct spool_item *item)
     write_pair(&w, "manifest_key", item->manifest_key);
     write_pair(&w, "manifest_sha256", item->manifest_sha256);
     write_pair(&w, "spec_hash", item->spec_hash);
+    if (*item->put_url)
+        write_pair(&w, "put_url", item->put_url);
     json_write_key(&w, "files");
     json_write_array(&w);
     for (int i = 0; i < item->file_count; i++) {
@@ -197,6 +199,7 @@ out:
 static status read_members(struct spool_item *item, const struct json_value *root)
 {
     struct json_value files = json_find(root, "files");
+    const char *put_url = "";
     char nonce[17];
     int64_t version;
     status st = OK;
@@ -209,6 +212,10 @@ static status read_members(struct spool_item *item, const struct json_value *roo
     TRY(copy_text(root, "manifest_key", item->manifest_key, sizeof(item->manifest_key)));
     TRY(copy_text(root, "manifest_sha256", item->manifest_sha256, sizeof(item->manifest_sha256)));
     TRY(copy_text(root, "spec_hash", item->spec_hash, sizeof(item->spec_hash)));
+    TRY(json_opt_text(root, "put_url", &put_url));
+    if (strlen(put_url) >= sizeof(item->put_url))
+        TRY(FAIL(ERR_CORRUPT, "%.80s: put_url has %zu bytes", root->path, strlen(put_url)));
+    memcpy(item->put_url, put_url, strlen(put_url) + 1);
     if (!is_hex(nonce, 16))
         TRY(FAIL(ERR_CORRUPT, "%.80s: lease is not 16 hexadecimal digits", root->path));
     item->lease.nonce = strtoull(nonce, NULL, 16);

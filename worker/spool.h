@@ -5,6 +5,7 @@
  *   <nonce>/manifest.json           what is to be published about them
  *   <nonce>/item.json               written last, with the SHA-256 of everything: whoever finds it
  *                                   can publish the result without knowing anything else
+ * The record holds the job's put_url, a secret: a worker's work folder is open to its user only.
  * A folder without item.json is what a killed worker left half done, and of no use.
  *
  * Publishing an item twice, or after another attempt has published, does no harm: the manifest in
@@ -40,11 +41,14 @@ struct spool_item {
     char manifest_key[BLOB_KEY_MAX + 1];   /* where the job's manifest is */
     char manifest_sha256[DIGEST_HEX_ROOM]; /* of manifest.json */
     char spec_hash[DIGEST_HEX_ROOM];       /* attempt_spec_hash of the job */
+    char put_url[SPEC_URL_MAX];            /* of the job: a secret; "": none */
     struct spool_file files[SPOOL_FILES_MAX];
     int file_count;
     uint64_t bytes;          /* of all files, for the budget */
     struct attempt *attempt; /* that holds the lease still; NULL: nobody waits for an answer */
     int tries;               /* that failed to store it */
+    int handovers;           /* that failed to bring the stored video to put_url */
+    int64_t due_ms;          /* monotonic; not to be tried before */
     struct spool_item *next; /* the crew's; under its lock */
 };
 

@@ -609,6 +609,8 @@ static bool serve(struct connection *c)
     } else if (f.kind != HTTPD_RESET && f.kind != HTTPD_STALL) {
         do_request(c, &a, location);
     }
+    if (f.kind == HTTPD_WRONG_ETAG)
+        a.header = f.header;
     if (f.kind == HTTPD_RESET || f.kind == HTTPD_LOST || f.kind == HTTPD_STALL) {
         pthread_mutex_unlock(&s->lock);
         if (f.kind == HTTPD_STALL)

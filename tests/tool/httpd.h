@@ -54,7 +54,7 @@ struct httpd_fault {
     enum httpd_fault_kind kind;
     int count;          /* requests; 0: all from now on */
     int code;           /* for HTTPD_STATUS */
-    const char *header; /* for HTTPD_STATUS: "Name: value", or NULL; copied */
+    const char *header; /* HTTPD_STATUS, HTTPD_WRONG_ETAG: "Name: value", or NULL; copied */
     const char *error;  /* for HTTPD_STATUS: code of an S3 error, or NULL; not copied */
     const char *only;   /* requests that begin with it, "POST /b/k"; NULL: all; not copied */
 };

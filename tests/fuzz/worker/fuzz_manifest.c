@@ -13,8 +13,8 @@ FUZZ(manifest, 8 << 10)
     if (manifest_read(&found, "fuzz.json", &text) == OK) {
         CHECK(found.attempt >= 0);
         CHECK(memchr(found.spec_hash, '\0', sizeof(found.spec_hash)));
-        CHECK(memchr(found.video_url, '\0', sizeof(found.video_url)));
-        CHECK(memchr(found.poster_url, '\0', sizeof(found.poster_url)));
+        CHECK(memchr(found.video.url, '\0', sizeof(found.video.url)));
+        CHECK(memchr(found.poster.url, '\0', sizeof(found.poster.url)));
     }
     buf_free(&text);
 }

@@ -113,12 +113,12 @@ static void put_and_get(bool is_s3)
     tear_down(&k);
 }
 
-TEST(a_folder_keeps_objects)
+TEST(storage_a_folder_keeps_objects)
 {
     put_and_get(false);
 }
 
-TEST(s3_keeps_objects)
+TEST(storage_s3_keeps_objects)
 {
     put_and_get(true);
 }
@@ -140,12 +140,12 @@ static void put_new(bool is_s3)
     tear_down(&k);
 }
 
-TEST(a_folder_takes_a_new_object_once)
+TEST(storage_a_folder_takes_a_new_object_once)
 {
     put_new(false);
 }
 
-TEST(s3_takes_a_new_object_once)
+TEST(storage_s3_takes_a_new_object_once)
 {
     put_new(true);
 }
@@ -197,17 +197,17 @@ static void race_for_it(bool is_s3)
     tear_down(&k);
 }
 
-TEST(one_of_many_wins_a_folder)
+TEST(storage_one_of_many_wins_a_folder)
 {
     race_for_it(false);
 }
 
-TEST(one_of_many_wins_s3)
+TEST(storage_one_of_many_wins_s3)
 {
     race_for_it(true);
 }
 
-TEST(a_file_that_is_not_what_was_promised_is_not_stored)
+TEST(storage_a_file_that_is_not_what_was_promised_is_not_stored)
 {
     for (int is_s3 = 0; is_s3 < 2; is_s3++) {
         struct rig k;
@@ -224,7 +224,7 @@ TEST(a_file_that_is_not_what_was_promised_is_not_stored)
     }
 }
 
-TEST(keys_have_rules)
+TEST(storage_keys_have_rules)
 {
     static const char *const good[] = { "a", "a/b.c", "A_z-9=x/.hidden/..." };
     static const char *const bad[] = {
@@ -249,7 +249,7 @@ TEST(keys_have_rules)
     tear_down(&k);
 }
 
-TEST(objects_have_urls)
+TEST(storage_objects_have_urls)
 {
     struct rig k;
     char url[BLOB_URL_ROOM], want[BLOB_URL_ROOM];
@@ -266,7 +266,7 @@ TEST(objects_have_urls)
     tear_down(&k);
 }
 
-TEST(bad_stores_are_refused_with_a_reason)
+TEST(storage_bad_stores_are_refused_with_a_reason)
 {
     static const struct {
         const char *url, *says;
@@ -288,7 +288,7 @@ TEST(bad_stores_are_refused_with_a_reason)
 
 /* --- a folder ------------------------------------------------------------------------------- */
 
-TEST(a_relative_folder_is_made_and_told_absolutely)
+TEST(storage_a_relative_folder_is_made_and_told_absolutely)
 {
     struct blob b;
     char url[BLOB_URL_ROOM];
@@ -302,7 +302,7 @@ TEST(a_relative_folder_is_made_and_told_absolutely)
     blob_close(&b);
 }
 
-TEST(a_file_in_the_way_of_a_folder_says_so)
+TEST(storage_a_file_in_the_way_of_a_folder_says_so)
 {
     struct blob b;
     char path[512], url[600];
@@ -314,7 +314,7 @@ TEST(a_file_in_the_way_of_a_folder_says_so)
     EXPECT_MESSAGE(path);
 }
 
-TEST(a_full_disk_says_so_and_leaves_nothing)
+TEST(storage_a_full_disk_says_so_and_leaves_nothing)
 {
     struct blob b;
     const char *dir;
@@ -340,7 +340,7 @@ TEST(a_full_disk_says_so_and_leaves_nothing)
     blob_close(&b);
 }
 
-TEST(a_download_to_a_full_disk_says_so)
+TEST(storage_a_download_to_a_full_disk_says_so)
 {
     struct rig k;
     char *bytes = calloc(1, 300000), path[512];
@@ -363,7 +363,7 @@ static void fault(struct rig *k, enum httpd_fault_kind kind, int code, int count
     httpd_fault(&k->server, &(struct httpd_fault){ .kind = kind, .code = code, .count = count });
 }
 
-TEST(s3_uploads_survive_passing_faults)
+TEST(storage_s3_uploads_survive_passing_faults)
 {
     static const struct {
         enum httpd_fault_kind kind;
@@ -388,7 +388,7 @@ TEST(s3_uploads_survive_passing_faults)
 }
 
 /* The server stored the manifest and its answer was lost: the retry meets its own success (412). */
-TEST(a_lost_answer_is_not_taken_for_a_rival)
+TEST(storage_a_lost_answer_is_not_taken_for_a_rival)
 {
     struct rig k;
 
@@ -403,7 +403,7 @@ TEST(a_lost_answer_is_not_taken_for_a_rival)
 }
 
 /* 409: another conditional PUT was under way. If it came to nothing, ours goes in. */
-TEST(a_race_that_nobody_won_is_run_again)
+TEST(storage_a_race_that_nobody_won_is_run_again)
 {
     struct rig k;
 
@@ -438,7 +438,7 @@ TEST(storage_without_conditional_put_is_recognised)
     }
 }
 
-TEST(s3_refusals_are_told_in_the_servers_words)
+TEST(storage_s3_refusals_are_told_in_the_servers_words)
 {
     struct rig k;
     struct blob b;
@@ -458,7 +458,7 @@ TEST(s3_refusals_are_told_in_the_servers_words)
     tear_down(&k);
 }
 
-TEST(s3_that_is_down_is_unavailable)
+TEST(storage_s3_that_is_down_is_unavailable)
 {
     struct rig k;
     uint8_t sha256[DIGEST_BYTES];
@@ -472,7 +472,7 @@ TEST(s3_that_is_down_is_unavailable)
 }
 
 /* A download that breaks off leaves neither a part nor a temporary file, and the old copy. */
-TEST(a_download_is_whole_or_absent)
+TEST(storage_a_download_is_whole_or_absent)
 {
     struct rig k;
     char path[512], pattern[600];

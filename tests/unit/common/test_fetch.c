@@ -70,7 +70,7 @@ static void expect_refusal(struct fetch *f, const char *path, status code, const
     buf_free(&out);
 }
 
-TEST(files_below_input_root_are_read)
+TEST(storage_files_below_input_root_are_read)
 {
     struct fetch f;
     char root[512];
@@ -89,7 +89,7 @@ TEST(files_below_input_root_are_read)
     fetch_close(&f);
 }
 
-TEST(files_outside_input_root_are_not)
+TEST(storage_files_outside_input_root_are_not)
 {
     struct fetch f;
     char root[512];
@@ -112,7 +112,7 @@ TEST(files_outside_input_root_are_not)
 }
 
 /* The root may be named through a link, and files by either name. */
-TEST(input_root_may_be_a_link)
+TEST(storage_input_root_may_be_a_link)
 {
     struct fetch f;
     char root[512];
@@ -127,7 +127,7 @@ TEST(input_root_may_be_a_link)
     fetch_close(&f);
 }
 
-TEST(without_input_root_no_file_is_read)
+TEST(storage_without_input_root_no_file_is_read)
 {
     struct fetch f;
     struct fetch_config c = { .input_root = "no/such/folder" };
@@ -140,7 +140,7 @@ TEST(without_input_root_no_file_is_read)
     fetch_close(&f);
 }
 
-TEST(a_root_of_everything_and_relative_urls_work)
+TEST(storage_a_root_of_everything_and_relative_urls_work)
 {
     struct fetch f;
     struct buf out = { 0 };
@@ -157,7 +157,7 @@ TEST(a_root_of_everything_and_relative_urls_work)
     fetch_close(&f);
 }
 
-TEST(a_file_may_be_as_large_as_the_limit)
+TEST(storage_a_file_may_be_as_large_as_the_limit)
 {
     struct fetch f;
     char bytes[1002];
@@ -174,7 +174,7 @@ TEST(a_file_may_be_as_large_as_the_limit)
 }
 
 /* A buffer with a lower ceiling and something in it. */
-TEST(bytes_are_appended_and_the_ceiling_is_raised)
+TEST(storage_bytes_are_appended_and_the_ceiling_is_raised)
 {
     struct fetch f;
     struct buf out = { .max_bytes = 4 };
@@ -198,7 +198,7 @@ static status get_from(struct fetch *f, const struct httpd *d, const char *path,
     return fetch_get(f, url, out);
 }
 
-TEST(http_inputs_are_fetched_with_retries_and_redirects)
+TEST(storage_http_inputs_are_fetched_with_retries_and_redirects)
 {
     const struct fetch_config c = { .allow_private_hosts = true, .max_bytes = 1000 };
     struct httpd d;
@@ -227,7 +227,7 @@ TEST(http_inputs_are_fetched_with_retries_and_redirects)
     httpd_stop(&d);
 }
 
-TEST(private_hosts_are_refused_unless_allowed)
+TEST(storage_private_hosts_are_refused_unless_allowed)
 {
     struct httpd d;
     struct fetch f;
@@ -246,7 +246,7 @@ TEST(private_hosts_are_refused_unless_allowed)
 
 /* The endpoint is the operator's word: it may be on this machine although strangers' hosts may
  * not. */
-TEST(s3_inputs_are_fetched_with_a_signature)
+TEST(storage_s3_inputs_are_fetched_with_a_signature)
 {
     struct httpd d;
     struct fetch f;
@@ -276,7 +276,7 @@ TEST(s3_inputs_are_fetched_with_a_signature)
     httpd_stop(&d);
 }
 
-TEST(a_set_flag_cancels)
+TEST(storage_a_set_flag_cancels)
 {
     const struct fetch_config c = { .allow_private_hosts = true };
     struct httpd d;

@@ -68,7 +68,7 @@ static void expect_hello(struct rig *k)
     EXPECT_INT(k->r.body_bytes, 12);
 }
 
-TEST(get_head_and_put)
+TEST(storage_get_head_and_put)
 {
     struct rig k;
     struct buf stored = { 0 };
@@ -94,7 +94,7 @@ TEST(get_head_and_put)
 }
 
 /* Two MiB: the client asks first (Expect: 100-continue), and sends from the file. */
-TEST(a_large_file_is_sent_and_received)
+TEST(storage_a_large_file_is_sent_and_received)
 {
     struct rig k;
     struct buf stored = { .max_bytes = 4 << 20 };
@@ -132,7 +132,7 @@ TEST(a_large_file_is_sent_and_received)
     tear_down(&k);
 }
 
-TEST(a_file_that_shrank_is_not_uploaded)
+TEST(storage_a_file_that_shrank_is_not_uploaded)
 {
     struct rig k;
     char path[512];
@@ -152,7 +152,7 @@ TEST(a_file_that_shrank_is_not_uploaded)
     tear_down(&k);
 }
 
-TEST(what_may_pass_is_tried_again)
+TEST(storage_what_may_pass_is_tried_again)
 {
     static const int codes[] = { 408, 429, 500, 502, 503, 504 };
     static const enum httpd_fault_kind faults[] = { HTTPD_RESET, HTTPD_SHORT_BODY };
@@ -176,7 +176,7 @@ TEST(what_may_pass_is_tried_again)
     tear_down(&k);
 }
 
-TEST(what_stays_is_not_tried_again)
+TEST(storage_what_stays_is_not_tried_again)
 {
     static const struct {
         int code;
@@ -203,7 +203,7 @@ TEST(what_stays_is_not_tried_again)
     tear_down(&k);
 }
 
-TEST(tries_run_out)
+TEST(storage_tries_run_out)
 {
     struct rig k;
 
@@ -217,7 +217,7 @@ TEST(tries_run_out)
     tear_down(&k);
 }
 
-TEST(nobody_listening_is_unavailable)
+TEST(storage_nobody_listening_is_unavailable)
 {
     struct rig k;
 
@@ -230,7 +230,7 @@ TEST(nobody_listening_is_unavailable)
 }
 
 /* The wait that is asked for is waited when there is time, and ends the call when there is not. */
-TEST(retry_after_is_honoured)
+TEST(storage_retry_after_is_honoured)
 {
     struct rig k;
     int64_t start_ms;
@@ -246,7 +246,7 @@ TEST(retry_after_is_honoured)
     tear_down(&k);
 }
 
-TEST(an_answer_over_the_limit_is_refused)
+TEST(storage_an_answer_over_the_limit_is_refused)
 {
     static const enum httpd_fault_kind kinds[] = { HTTPD_NO_FAULT, HTTPD_CHUNKED };
     struct rig k;
@@ -274,7 +274,7 @@ TEST(an_answer_over_the_limit_is_refused)
 }
 
 /* A server that sends nothing, or almost nothing, holds us no longer than we allow. */
-TEST(a_deadline_ends_a_stall)
+TEST(storage_a_deadline_ends_a_stall)
 {
     static const enum httpd_fault_kind kinds[] = { HTTPD_STALL, HTTPD_TRICKLE };
     struct rig k;
@@ -289,7 +289,7 @@ TEST(a_deadline_ends_a_stall)
     tear_down(&k);
 }
 
-TEST(a_stall_is_tried_again_while_there_is_time)
+TEST(storage_a_stall_is_tried_again_while_there_is_time)
 {
     const struct http_config c = { .allow_private_hosts = true,
                                    .backoff_ms = 1,
@@ -340,7 +340,7 @@ static void expect_cancelled(struct rig *k, int wanted)
     pthread_join(thread, NULL);
 }
 
-TEST(a_flag_cancels_a_stall_and_a_wait)
+TEST(storage_a_flag_cancels_a_stall_and_a_wait)
 {
     struct rig k;
 
@@ -352,7 +352,7 @@ TEST(a_flag_cancels_a_stall_and_a_wait)
     tear_down(&k);
 }
 
-TEST(redirects_are_followed_three_times)
+TEST(storage_redirects_are_followed_three_times)
 {
     struct rig k;
     char to[256];
@@ -376,7 +376,7 @@ TEST(redirects_are_followed_three_times)
     tear_down(&k);
 }
 
-TEST(redirects_to_elsewhere_are_refused)
+TEST(storage_redirects_to_elsewhere_are_refused)
 {
     static const char *const targets[] = {
         "file:///etc/passwd", "ftp://h/x", "gopher://h/", "http://me:pw@h/", "s3://bucket/key",
@@ -455,7 +455,7 @@ static const struct {
     { "3fff:1000::1", true },
 };
 
-TEST(private_addresses_are_told_from_public_ones)
+TEST(storage_private_addresses_are_told_from_public_ones)
 {
     for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++) {
         struct sockaddr_in in4 = { .sin_family = AF_INET };
@@ -476,7 +476,7 @@ TEST(private_addresses_are_told_from_public_ones)
 
 /* The server counts requests: none may reach it. localhost is a name, which only resolving
  * unmasks. */
-TEST(a_guarded_client_does_not_reach_this_machine)
+TEST(storage_a_guarded_client_does_not_reach_this_machine)
 {
     static const char *const hosts[] = { "127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]" };
     struct rig k;
@@ -495,7 +495,7 @@ TEST(a_guarded_client_does_not_reach_this_machine)
 }
 
 /* With a proxy the guard would see the proxy's address only; the variable must be ignored. */
-TEST(a_proxy_in_the_environment_is_ignored)
+TEST(storage_a_proxy_in_the_environment_is_ignored)
 {
     struct rig k;
     struct httpd proxy;
@@ -512,7 +512,7 @@ TEST(a_proxy_in_the_environment_is_ignored)
     tear_down(&k);
 }
 
-TEST(other_schemes_are_refused)
+TEST(storage_other_schemes_are_refused)
 {
     static const char *const urls[] = { "file:///etc/passwd", "s3://bucket/key", "ftp://h/x", "x" };
     struct rig k;
@@ -530,7 +530,7 @@ TEST(other_schemes_are_refused)
     tear_down(&k);
 }
 
-TEST(a_missing_ca_file_is_said_at_once)
+TEST(storage_a_missing_ca_file_is_said_at_once)
 {
     struct http h;
 
@@ -542,7 +542,7 @@ TEST(a_missing_ca_file_is_said_at_once)
 /* --- signatures ----------------------------------------------------------------------------- */
 
 /* The verifier itself, against the example in AWS's documentation ("GET Object" with a Range). */
-TEST(the_verifier_agrees_with_the_published_example)
+TEST(storage_the_verifier_agrees_with_the_published_example)
 {
     struct httpd_signed r = {
         .method = "GET",
@@ -568,7 +568,7 @@ TEST(the_verifier_agrees_with_the_published_example)
     EXPECT_TEXT(httpd_check_signature(&r), "SignatureDoesNotMatch");
 }
 
-TEST(signed_requests_are_accepted_and_others_refused)
+TEST(storage_signed_requests_are_accepted_and_others_refused)
 {
     static const char wrong_sha256[] =
         "00000000000000000000000000000000000000000000000000000000deadbeef";

@@ -109,17 +109,17 @@ static void compare_with_pillow(const char *name)
     buf_free(&want);
 }
 
-TEST(jpegs_are_nearly_what_pillow_sees)
+TEST(storage_jpegs_are_nearly_what_pillow_sees)
 {
     EXPECT_INT(each_picture("jpeg-", false, compare_with_pillow), 15);
 }
 
-TEST(pngs_are_what_pillow_sees)
+TEST(storage_pngs_are_what_pillow_sees)
 {
     EXPECT_INT(each_picture("png-", false, compare_with_pillow), 13);
 }
 
-TEST(other_kinds_are_what_pillow_sees)
+TEST(storage_other_kinds_are_what_pillow_sees)
 {
     EXPECT_INT(each_picture("webp-", false, compare_with_pillow), 5);
     EXPECT_INT(each_picture("tiff-", false, compare_with_pillow), 7);
@@ -163,7 +163,7 @@ TEST(storage_pictures_are_decoded_in_confinement)
 }
 
 /* 23 wide, 17 high as stored; from orientation 5 on it is shown standing. */
-TEST(exif_orientation_turns_the_picture)
+TEST(storage_exif_orientation_turns_the_picture)
 {
     for (int o = 1; o <= 8; o++) {
         struct buf file = { 0 };
@@ -209,7 +209,7 @@ static void nothing(const char *name)
     (void)name;
 }
 
-TEST(bad_pictures_are_refused_with_their_name_and_a_reason)
+TEST(storage_bad_pictures_are_refused_with_their_name_and_a_reason)
 {
     for (size_t i = 0; i < REFUSED_COUNT; i++) {
         struct buf file = { 0 };
@@ -228,7 +228,7 @@ TEST(bad_pictures_are_refused_with_their_name_and_a_reason)
     EXPECT_INT(each_picture("", true, nothing), REFUSED_COUNT);
 }
 
-TEST(what_is_no_picture_is_said_to_be_none)
+TEST(storage_what_is_no_picture_is_said_to_be_none)
 {
     static const struct {
         const char *bytes;
@@ -258,7 +258,7 @@ TEST(what_is_no_picture_is_said_to_be_none)
 }
 
 /* Headers that promise 30000 x 30000 pixels, in every kind, with hardly a byte behind them. */
-TEST(a_bomb_is_refused_from_its_header)
+TEST(storage_a_bomb_is_refused_from_its_header)
 {
     static const struct {
         const char *bytes;
@@ -281,7 +281,7 @@ TEST(a_bomb_is_refused_from_its_header)
     }
 }
 
-TEST(too_many_bytes_are_refused_unread)
+TEST(storage_too_many_bytes_are_refused_unread)
 {
     struct media_image img;
 
@@ -320,7 +320,7 @@ static void cut_everywhere(const char *name)
     buf_free(&file);
 }
 
-TEST(a_truncated_picture_is_an_error_wherever_it_ends)
+TEST(storage_a_truncated_picture_is_an_error_wherever_it_ends)
 {
     EXPECT(each_picture("", false, cut_everywhere) > 40);
 }
@@ -347,7 +347,7 @@ static void damage(const char *name)
     buf_free(&file);
 }
 
-TEST(damage_is_survived)
+TEST(storage_damage_is_survived)
 {
     EXPECT(each_picture("", false, damage) > 40);
 }
@@ -365,7 +365,7 @@ static uint8_t *noise(int width_px, int height_px)
     return rgb;
 }
 
-TEST(a_png_reads_back_as_it_was)
+TEST(storage_a_png_reads_back_as_it_was)
 {
     static const int sizes[][2] = { { 1, 1 }, { 1, 40 }, { 33, 1 }, { 65, 47 } };
 
@@ -389,7 +389,7 @@ TEST(a_png_reads_back_as_it_was)
     }
 }
 
-TEST(a_png_of_impossible_size_is_refused)
+TEST(storage_a_png_of_impossible_size_is_refused)
 {
     struct buf png = { 0 };
 
@@ -398,7 +398,7 @@ TEST(a_png_of_impossible_size_is_refused)
     EXPECT_STATUS(media_png_encode(&png, NULL, 1 << 20, 1 << 20), ERR_BADARG);
 }
 
-TEST(a_png_on_a_full_disk_says_so)
+TEST(storage_a_png_on_a_full_disk_says_so)
 {
     uint8_t *rgb = noise(200, 200);
     char path[512];
@@ -467,7 +467,7 @@ static const char *tmp_path(const char *name)
     return path;
 }
 
-TEST(a_video_holds_its_frames)
+TEST(storage_a_video_holds_its_frames)
 {
     const char *path = tmp_path("a clip: 1.mp4");
     struct media_video_info info;
@@ -495,7 +495,7 @@ TEST(a_video_holds_its_frames)
     }
 }
 
-TEST(a_video_of_720_rows_is_bt709)
+TEST(storage_a_video_of_720_rows_is_bt709)
 {
     const char *path = tmp_path("hd.mp4");
     struct media_video_info info;
@@ -615,7 +615,7 @@ static void expect_same_bytes(enum media_container container)
     buf_free(&b);
 }
 
-TEST(the_same_frames_give_the_same_file)
+TEST(storage_the_same_frames_give_the_same_file)
 {
     expect_same_bytes(MEDIA_MP4);
 }
@@ -626,7 +626,7 @@ TEST(storage_the_same_frames_give_the_same_file_in_every_container)
     expect_same_bytes(MEDIA_FRAMES);
 }
 
-TEST(impossible_videos_are_refused)
+TEST(storage_impossible_videos_are_refused)
 {
     static const struct {
         int w, h, fps;
@@ -650,7 +650,7 @@ TEST(impossible_videos_are_refused)
     }
 }
 
-TEST(an_unfinished_video_leaves_no_file)
+TEST(storage_an_unfinished_video_leaves_no_file)
 {
     const struct media_video_config c = {
         .path = tmp_path("v.mp4"), .width_px = 64, .height_px = 64, .fps = 5
@@ -670,7 +670,7 @@ TEST(an_unfinished_video_leaves_no_file)
     EXPECT(!file_exists(c.path));
 }
 
-TEST(a_video_in_a_missing_folder_says_so)
+TEST(storage_a_video_in_a_missing_folder_says_so)
 {
     const struct media_video_config c = {
         .path = "no/such/folder/v.mp4", .width_px = 64, .height_px = 64, .fps = 5
@@ -683,7 +683,7 @@ TEST(a_video_in_a_missing_folder_says_so)
 
 /* Noise does not compress: the disk fills up while frames are written, or at the latest at the
  * end. */
-TEST(a_video_on_a_full_disk_says_so)
+TEST(storage_a_video_on_a_full_disk_says_so)
 {
     char path[512];
     struct media_video_config c = { .path = path, .width_px = 256, .height_px = 256, .fps = 5 };
@@ -706,7 +706,7 @@ TEST(a_video_on_a_full_disk_says_so)
     EXPECT(!file_exists(path));
 }
 
-TEST(what_is_no_video_is_said_to_be_none)
+TEST(storage_what_is_no_video_is_said_to_be_none)
 {
     struct media_video_info info;
     struct media_image img;

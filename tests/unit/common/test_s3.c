@@ -17,7 +17,7 @@ static const char *address(const struct s3_config *c, const char *bucket, const 
     return text;
 }
 
-TEST(objects_have_addresses)
+TEST(storage_objects_have_addresses)
 {
     struct s3_config c = { 0 };
 
@@ -33,7 +33,7 @@ TEST(objects_have_addresses)
     EXPECT_TEXT(address(&c, "clips", "k"), "http://[::1]:9000/clips/k");
 }
 
-TEST(bad_settings_are_named)
+TEST(storage_bad_settings_are_named)
 {
     static const struct {
         struct s3_config c;
@@ -61,7 +61,7 @@ TEST(bad_settings_are_named)
     EXPECT_MESSAGE("not a bucket");
 }
 
-TEST(buckets_have_rules)
+TEST(storage_buckets_have_rules)
 {
     static const char *const good[] = { "abc", "a.b-c", "0a9", "clips-2026.example.com" };
     static const char *const bad[] = {

@@ -26,7 +26,7 @@ static const struct {
     { "s3://bucket", URL_S3, "bucket", 0, "/", "" },
 };
 
-TEST(good_urls_fall_into_their_parts)
+TEST(storage_good_urls_fall_into_their_parts)
 {
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
         struct url u;
@@ -90,7 +90,7 @@ static const struct {
     { "s3://bucket/key?x", "%3F" },
 };
 
-TEST(bad_urls_are_refused_with_a_reason)
+TEST(storage_bad_urls_are_refused_with_a_reason)
 {
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct url u;
@@ -104,7 +104,7 @@ TEST(bad_urls_are_refused_with_a_reason)
     }
 }
 
-TEST(a_url_that_is_too_long_is_refused)
+TEST(storage_a_url_that_is_too_long_is_refused)
 {
     char text[URL_ROOM + 100] = "http://h/", again[URL_ROOM];
     struct url u;
@@ -123,7 +123,7 @@ TEST(a_url_that_is_too_long_is_refused)
     EXPECT_OK(url_parse(&u, again));
 }
 
-TEST(a_path_that_has_a_url_has_a_good_one)
+TEST(storage_a_path_that_has_a_url_has_a_good_one)
 {
     char path[URL_ROOM], text[URL_ROOM];
     struct url u;
@@ -137,7 +137,7 @@ TEST(a_path_that_has_a_url_has_a_good_one)
 }
 
 /* A password or a signature must not reach a log through a sentence. */
-TEST(secrets_stay_out_of_sentences)
+TEST(storage_secrets_stay_out_of_sentences)
 {
     struct url u;
     char shown[64];
@@ -152,7 +152,7 @@ TEST(secrets_stay_out_of_sentences)
     EXPECT_TEXT(url_for_people("https://h/0123456789", shown, 16), "https://h/01...");
 }
 
-TEST(formatting_is_the_reverse_of_parsing)
+TEST(storage_formatting_is_the_reverse_of_parsing)
 {
     static const char *const texts[] = {
         "http://h/",     "https://h:8443/a?b=c", "http://[2001:db8::1]:81/x",
@@ -170,7 +170,7 @@ TEST(formatting_is_the_reverse_of_parsing)
     }
 }
 
-TEST(paths_are_escaped_and_back)
+TEST(storage_paths_are_escaped_and_back)
 {
     struct url u;
     char text[64], url[128];

@@ -182,6 +182,7 @@ static void open_world_at(struct world *w, bool dump, int s3_port, uint64_t spoo
         .decoder = &w->decoder,
         .fetch = { .input_root = test_tmpdir() },
         .result = { .work_dir = in_tmp("work", work),
+                    .handover = { .allow_private_hosts = true },
                     .maker = { "tiny-a", "hash", "cpu", "build" } },
         .spool_bytes_max = spool_bytes_max,
         .dump_dir = dump ? in_tmp("dump", dumps) : "",
@@ -635,6 +636,13 @@ static bool is_stored(void *self)
     return httpd_stored(wish->store, wish->object, NULL);
 }
 
+static bool was_asked(void *self)
+{
+    struct wish *wish = self;
+
+    return httpd_requests(wish->store) > 0;
+}
+
 static bool is_work_empty(void *self)
 {
     struct spool_item *found = NULL;
@@ -662,6 +670,120 @@ static void start_store(struct httpd *d, bool is_down)
 static void mend(struct httpd *d)
 {
     httpd_fault(d, &(struct httpd_fault){ .kind = HTTPD_NO_FAULT });
+}
+
+/* A job whose video is wanted at the server there. */
+static struct job_spec job_to(const struct httpd *there)
+{
+    struct job_spec spec = job_for("in.png");
+
+    snprintf(spec.put_url, sizeof(spec.put_url), "http://127.0.0.1:%d/u?X-Amz-Signature=s3cr3t",
+             there->port);
+    return spec;
+}
+
+#define THERE "/u?X-Amz-Signature=s3cr3t"
+
+static void expect_same(struct httpd *there, const char *video)
+{
+    struct buf a = { .max_bytes = 1 << 20 }, b = { .max_bytes = 1 << 20 };
+    char path[FILE_PATH_BYTES];
+
+    EXPECT_OK(file_read(path_of(video, path), 1 << 20, &a));
+    EXPECT(httpd_stored(there, THERE, &b));
+    EXPECT(a.len == b.len && memcmp(a.data, b.data, a.len) == 0);
+    buf_free(&a);
+    buf_free(&b);
+}
+
+/* DONE means that the video is there too; whoever adopts it sees to that anew; no secret is
+ * published. */
+TEST(storage_crew_brings_the_video_to_its_users_address)
+{
+    struct world w;
+    struct httpd there;
+    struct job_spec spec;
+    struct lease lease;
+    struct said said;
+    struct buf text = { .max_bytes = 1 << 20 };
+    char path[FILE_PATH_BYTES];
+
+    httpd_start(&there, &(struct httpd_config){ 0 });
+    spec = job_to(&there);
+    open_world(&w, false);
+    lease = take(&w, &spec, job_a, 1);
+    said = wait_for(&w, &lease);
+    EXPECT_TEXT(said.sentence, "");
+    EXPECT_INT(httpd_requests(&there), 1);
+    expect_same(&there, said.video);
+    EXPECT_OK(file_read(path_of(said.manifest, path), 1 << 20, &text));
+    EXPECT(strstr(text.data, "/u\"") && !strstr(text.data, "s3cr3t"));
+    for (int attempt = 2; attempt >= 1; attempt--) { /* found before, and after, its own work */
+        httpd_store(&there, THERE, "old", 3);
+        lease = take(&w, &spec, job_a, attempt);
+        EXPECT(wait_for(&w, &lease).end == END_DONE);
+        expect_same(&there, said.video);
+    }
+    EXPECT_INT(httpd_requests(&there), 3);
+    buf_free(&text);
+    close_world(&w);
+    httpd_stop(&there);
+}
+
+/* The address refuses: the job says so, and the result is published all the same. */
+TEST(storage_crew_says_when_an_address_refuses)
+{
+    struct world w;
+    struct httpd there;
+    struct job_spec spec;
+    struct lease lease;
+    struct said said;
+    char path[FILE_PATH_BYTES], name[64];
+
+    httpd_start(&there, &(struct httpd_config){ 0 });
+    httpd_fault(&there, &(struct httpd_fault){ .kind = HTTPD_STATUS, .code = 403 });
+    spec = job_to(&there);
+    open_world(&w, false);
+    lease = take(&w, &spec, job_a, 1);
+    said = wait_for(&w, &lease);
+    printf("# %s\n", said.sentence);
+    EXPECT(said.end == END_FAILED && said.code == ERR_BADARG);
+    EXPECT(strstr(said.sentence, "put_url: ") && strstr(said.sentence, "403"));
+    EXPECT(strstr(said.sentence, "published: file://") && !strstr(said.sentence, "s3cr3t"));
+    snprintf(name, sizeof(name), "out/%s/manifest.json", job_a);
+    EXPECT(file_exists(in_tmp(name, path)));
+    WAIT(is_work_empty, NULL);
+    snprintf(spec.put_url, sizeof(spec.put_url), "http://user:pw@h/x");
+    lease = take(&w, &spec, job_b, 1);
+    said = wait_for(&w, &lease);
+    EXPECT(said.end == END_FAILED && said.starts == 0); /* before anything is computed */
+    close_world(&w);
+    httpd_stop(&there);
+}
+
+/* The address is down when the worker goes: the next one brings the video, without a lease. */
+TEST(storage_crew_brings_the_video_after_a_restart)
+{
+    struct world w;
+    struct httpd there;
+    struct job_spec spec;
+    struct lease lease;
+    struct wish wish = { .store = &there, .object = THERE };
+
+    httpd_start(&there, &(struct httpd_config){ 0 });
+    httpd_fault(&there, &(struct httpd_fault){ .kind = HTTPD_STATUS, .code = 503 });
+    spec = job_to(&there);
+    open_world(&w, false);
+    lease = take(&w, &spec, job_a, 1);
+    WAIT(was_asked, &wish);
+    close_world(&w);
+    EXPECT(wait_for(&w, &lease).end == END_STOPPED);
+    mend(&there);
+    open_world(&w, false);
+    WAIT(is_stored, &wish);
+    WAIT(is_work_empty, NULL);
+    close_world(&w);
+    httpd_stop(&there);
 }
 
 /* While the store is down the crew makes the next clip, says "uploading", says when its budget is

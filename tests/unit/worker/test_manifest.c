@@ -145,8 +145,8 @@ TEST(manifest_reads_back)
     EXPECT_OK(manifest_read(&found, "manifest", &text));
     EXPECT_OK(attempt_spec_hash(a, spec_hash));
     EXPECT_TEXT(found.spec_hash, spec_hash);
-    EXPECT_TEXT(found.video_url, m.video.url);
-    EXPECT_TEXT(found.poster_url, m.poster.url);
+    EXPECT_TEXT(found.video.url, m.video.url);
+    EXPECT_TEXT(found.poster.url, m.poster.url);
     EXPECT_INT(found.attempt, 2);
     buf_free(&text);
     attempt_free(a);
