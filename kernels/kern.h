@@ -199,7 +199,9 @@ enum kern_precision {
  * kern_plan has to know it. */
 struct kern_layout {
     enum kern_dtype dtype; /* type of the elements of all tensors */
-    int64_t slice_bytes;   /* scratch that is worth having in one piece: blocks of a model that can
+    bool has_norm_apart; /* a norm in front of a convolution over frames is faster as a pass of its
+                              own, with a tensor for its result */
+    int64_t slice_bytes; /* scratch that is worth having in one piece: blocks of a model that can
                               work on a few frames at a time take no more, or one frame */
 };
 

@@ -15,7 +15,7 @@ static status plan_open(struct kern_ctx **ctx, const struct kern_config *config)
     snprintf(c->description, sizeof(c->description), "plan, computes nothing");
     c->layout = config->layout;
     if (c->layout.dtype == KERN_NONE)
-        c->layout = (struct kern_layout){ KERN_F32, KERN_HOST_SLICE_BYTES };
+        c->layout = (struct kern_layout){ .dtype = KERN_F32, .slice_bytes = KERN_HOST_SLICE_BYTES };
     *ctx = c;
     return OK;
 }

@@ -104,7 +104,8 @@ static status cpu_open(struct kern_ctx **ctx, const struct kern_config *config)
     snprintf(c->base.description, sizeof(c->base.description), "cpu, %s%s, %d thread%s",
              c->bf16 ? c->bf16->name : c->isa->name, c->bf16 ? ", bf16 products" : "", threads,
              threads == 1 ? "" : "s");
-    c->base.layout = (struct kern_layout){ KERN_F32, KERN_HOST_SLICE_BYTES };
+    c->base.layout =
+        (struct kern_layout){ .dtype = KERN_F32, .slice_bytes = KERN_HOST_SLICE_BYTES };
     *ctx = &c->base;
     return OK;
 out:

@@ -87,7 +87,7 @@ status op_conv_temporal(struct dev *dev, struct tensor *y, const struct tensor *
         .add = o->add ? o->add->data : NULL,
         .scale = o->scale != 0 ? o->scale : 1,
     };
-    size_t mark = arena_mark(&dev->act);
+    size_t mark = arena_mark(&dev->act), scratch;
     status st = OK;
 
     check_layer(layer, x);
@@ -95,11 +95,18 @@ status op_conv_temporal(struct dev *dev, struct tensor *y, const struct tensor *
     CHECK(!o->norm || (o->norm->c == x->c && o->norm->groups > 0 && x->c % o->norm->groups == 0));
     TRY(op_begin(dev, 6.0 * (double)(x->n * x->h * x->w * layer->co) * (double)layer->ci));
     TRY(op_result(dev, &a.y, y, x, layer->co));
+    scratch = arena_mark(&dev->act);
+    if (o->norm && kern_layout(dev->ctx).has_norm_apart) {
+        a.x = (struct tensor){ 0 };
+        TRY(op_group_norm(dev, &a.x, x, o->norm, x->n, true));
+        a.norm = NULL;
+    }
     CHECK(a.y.data != x->data);
     check_epilogue(o, &a.y);
     if (o->residual)
         a.residual = *o->residual;
     TRY(dev->kern->conv_temporal(dev->ctx, &a));
+    arena_release(&dev->act, scratch);
     *y = a.y;
     return OK;
 out:

@@ -14,7 +14,8 @@ static status ref_open(struct kern_ctx **ctx, const struct kern_config *config)
     if (!c)
         return FAIL(ERR_NOMEM, "no %zu bytes of memory for a kernel context", sizeof(*c));
     snprintf(c->base.description, sizeof(c->base.description), "reference, plain C, 1 thread");
-    c->base.layout = (struct kern_layout){ KERN_F32, KERN_HOST_SLICE_BYTES };
+    c->base.layout =
+        (struct kern_layout){ .dtype = KERN_F32, .slice_bytes = KERN_HOST_SLICE_BYTES };
     *ctx = &c->base;
     return OK;
 }

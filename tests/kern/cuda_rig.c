@@ -53,7 +53,7 @@ static status rig_open(struct kern_ctx **ctx, const struct kern_config *config)
     TRY(kern_cuda.memory(r->cuda, &bytes, &block));
     r->block = block;
     memcpy(r->base.description, kern_describe(r->cuda), sizeof(r->base.description));
-    r->base.layout = (struct kern_layout){ KERN_F32, 0 };
+    r->base.layout = (struct kern_layout){ .dtype = KERN_F32 };
     *ctx = &r->base;
     return OK;
 out:

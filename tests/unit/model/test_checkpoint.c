@@ -486,7 +486,7 @@ TEST(a_plan_is_what_a_run_takes)
         &c, &(struct checkpoint_job){ .frames = 3, .width = 56, .height = 72, .chunk = 1 }, &half));
     EXPECT(half.decode_bytes < need.decode_bytes);
     /* Tensors of 16 bits take half the room; nothing but alignment keeps it from being exact. */
-    job.layout = (struct kern_layout){ KERN_BF16, (int64_t)256 << 20 };
+    job.layout = (struct kern_layout){ .dtype = KERN_BF16, .slice_bytes = (int64_t)256 << 20 };
     EXPECT_OK(checkpoint_plan(&c, &job, &half));
     EXPECT(half.unet_bytes <= need.unet_bytes / 2 + 64 * ARENA_ALIGN);
     EXPECT(half.decode_bytes <= need.decode_bytes / 2 + 64 * ARENA_ALIGN);

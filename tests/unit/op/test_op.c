@@ -300,6 +300,31 @@ TEST(a_failing_kernel_gives_its_memory_back)
     dev_close(&dev);
 }
 
+TEST(a_norm_apart_takes_a_tensor_for_the_call)
+{
+    /* A plan shows it: with the norm apart, the peak is one tensor more, which is given back. */
+    const float zeros[8 * 3 * 8] = { 0 };
+    struct norm norm = { .gamma = zeros, .beta = zeros, .c = 8, .groups = 2, .eps = 1e-5f };
+    struct conv layer = { .weight = zeros, .co = 8, .ci = 8, .kh = 3, .kw = 1 };
+    const struct op_conv_opt opt = { .norm = &norm };
+    struct kern_config plan = { .layout = { .dtype = KERN_BF16, .slice_bytes = 1 } };
+    size_t peak[2];
+
+    for (int i = 0; i < 2; i++) {
+        struct dev dev;
+        struct tensor x = { 0 }, y = { 0 };
+
+        plan.layout.has_norm_apart = i == 1;
+        EXPECT_OK(dev_open(&dev, "plan", &plan, (size_t)1 << 20));
+        EXPECT_OK(op_new(&dev, &x, 2, 4, 4, 8));
+        EXPECT_OK(op_conv_temporal(&dev, &y, &x, &layer, &opt));
+        peak[i] = dev.act.peak_bytes;
+        EXPECT_INT(dev.act.used_bytes, 2 * op_bytes(&x));
+        dev_close(&dev);
+    }
+    EXPECT_INT(peak[1] - peak[0], 2 * 4 * 4 * 8 * 2);
+}
+
 TEST(the_plan_measures_without_touching_memory)
 {
     /* An arena of 64 GiB that nobody pays for: every operator runs, the peak is what it took. */
