@@ -47,6 +47,8 @@ struct blob {
 struct blob_info {
     uint64_t bytes;                   /* its size */
     char sha256_hex[DIGEST_HEX_ROOM]; /* as its writer gave it; "" when the store doesn't keep it */
+    char owner[BLOB_KEY_MAX + 1];     /* likewise, of struct blob */
+    char etag[128];                   /* without quotes; "" when the store has none */
 };
 
 /* What blob_list finds: an object, or an upload in parts that was begun and not finished. */
@@ -77,9 +79,9 @@ MUST_USE status blob_has_put_new(struct blob *b, bool *has);
 
 /* Store len bytes (1 or more) under key only if nothing is there: of many callers one gets OK. A
  * caller whose earlier identical bytes are there already gets OK too (the answer to its first try
- * was lost).
- * Errors: ERR_CONFLICT when other bytes are there; ERR_BADARG when the server has no conditional
- * PUT (blob_has_put_new); others as blob_put_file. */
+ * was lost), unless the store knows that they are another owner's.
+ * Errors: ERR_CONFLICT when other bytes or another's are there; ERR_BADARG when the server has no
+ * conditional PUT (blob_has_put_new); others as blob_put_file. */
 MUST_USE status blob_put_new(struct blob *b, const char *key, const void *bytes, size_t len);
 
 /* Replace the content of out by the object. Errors: ERR_NOTFOUND; ERR_FULL when it is larger than

@@ -7,6 +7,9 @@
 #include "common/blob.h"
 #include "common/http.h"
 
+/* Headers that say how an object is encrypted begin with this. */
+#define BLOB_ENCRYPTION "x-amz-server-side-encryption"
+
 struct blob_state;
 
 /* A file on its way into a store. */
@@ -105,6 +108,11 @@ MUST_USE status blob_call_check(const struct blob_call *k);
 
 /* Free the answer. Accepts a zeroed struct. */
 void blob_call_end(struct blob_call *k);
+
+/* The ETag of an answer, when it should be the MD5 of what was sent; else "". With keys of a key
+ * service it is none; the caller had keep_headers = BLOB_ENCRYPTION.
+ * Source: Amazon S3 API reference, "Object". */
+const char *blob_call_md5(const struct blob_call *k);
 
 /* Code of an S3 error, "NoSuchUpload"; "" when it has none. */
 const char *blob_call_error(const struct blob_call *k, char dst[64]);

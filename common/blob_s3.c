@@ -188,10 +188,23 @@ void blob_call_end(struct blob_call *k)
 
 /* --- putting -------------------------------------------------------------------------------- */
 
-/* Is text the 32 hex digits of an MD5? ETags of other encryptions and of parts are not. */
-static bool is_md5(const char *text)
+const char *blob_call_md5(const struct blob_call *k)
 {
-    return strlen(text) == 32 && text[strspn(text, "0123456789abcdef")] == '\0';
+    const char *etag = k->http.r.etag, *kept = k->http.r.kept.data;
+    bool is_md5 = strlen(etag) == 32 && etag[strspn(etag, "0123456789abcdef")] == '\0';
+
+    return is_md5 && !(kept && strstr(kept, BLOB_ENCRYPTION ": aws:kms")) ? etag : "";
+}
+
+/* What the store has, by its own word, against the MD5 of what it should have. */
+static status compare_md5(const struct blob_call *k, const char *want)
+{
+    const char *etag = blob_call_md5(k);
+
+    if (*etag && strcmp(etag, want) != 0)
+        return FAIL(ERR_IO, "%s: the store kept other bytes (ETag %s, want %s)", k->url, etag,
+                    want);
+    return OK;
 }
 
 /* What a server that does not compare the SHA-256 has stored. */
@@ -200,12 +213,10 @@ static status check_etag(const struct blob_call *k, const struct blob_source *fr
     char hex[DIGEST_MD5_HEX_ROOM];
     status st = OK;
 
-    if (!is_md5(k->http.r.etag))
+    if (!*blob_call_md5(k))
         return OK;
     TRY(digest_md5_range(from->fd, from->path, 0, from->bytes, hex));
-    if (strcmp(hex, k->http.r.etag) != 0)
-        TRY(FAIL(ERR_IO, "%s: the store kept other bytes (ETag %s, want %s)", k->url,
-                 k->http.r.etag, hex));
+    TRY(compare_md5(k, hex));
 out:
     return st;
 }
@@ -233,6 +244,7 @@ static status put_whole(struct blob_state *s, const char *key, const struct blob
     k.http.q.body_fd = from->fd;
     k.http.q.body_bytes = from->bytes;
     k.http.q.body_sha256_hex = digest_hex(from->sha256, k.payload);
+    k.http.q.keep_headers = BLOB_ENCRYPTION;
     st = blob_call_do(&k, s);
     if (st == ERR_CORRUPT)
         st = blob_changed(from->path);
@@ -267,14 +279,18 @@ static status put_if_none(struct blob_state *s, const char *key, const void *byt
 {
     struct blob_call k = { .header_count = 0 };
     uint8_t sha256[DIGEST_BYTES];
+    char md5[DIGEST_MD5_HEX_ROOM];
     status st = OK;
 
     TRY(blob_call_begin(&k, s, HTTP_PUT, key, ""));
     TRY(blob_call_body(&k, bytes, len));
     TRY(digest_sha256(bytes, len, sha256));
+    TRY(digest_md5(bytes, len, md5));
     blob_call_describe(&k, s, "application/json", sha256);
     blob_call_header(&k, "If-None-Match: *");
+    k.http.q.keep_headers = BLOB_ENCRYPTION;
     TRY(blob_call_do(&k, s));
+    TRY(compare_md5(&k, md5));
 out:
     *code = k.http.r.code;
     blob_call_end(&k);
@@ -283,7 +299,8 @@ out:
 
 static status head(struct blob_state *s, const char *key, struct blob_info *info);
 
-/* Is what is there what we put? Its SHA-256 says so when it has one, else its bytes do. */
+/* Is what is there what we put? Owner and SHA-256 say so where the store keeps them, else the bytes
+ * do. */
 static status is_ours(struct blob_state *s, const char *key, const void *bytes, size_t len)
 {
     struct blob_info info = { 0 };
@@ -293,6 +310,8 @@ static status is_ours(struct blob_state *s, const char *key, const void *bytes, 
 
     TRY(head(s, key, &info));
     TRY(digest_sha256(bytes, len, sha256));
+    if (s->owner && *info.owner && strcmp(info.owner, s->owner) != 0)
+        TRY(FAIL(ERR_CONFLICT, "%s: exists already, by %s", key, info.owner));
     if (info.bytes == len && strcmp(info.sha256_hex, digest_hex(sha256, hex)) == 0)
         return OK;
     TRY(blob_compare(s, key, bytes, len));
@@ -374,21 +393,27 @@ out:
     return st;
 }
 
+/* The value of our metadata called name, of a finished HEAD. */
+static void copy_meta(const struct blob_call *k, const char *name, char *dst, size_t room)
+{
+    const char *at = k->http.r.kept.data ? strstr(k->http.r.kept.data, name) : NULL;
+
+    if (at)
+        snprintf(dst, room, "%.*s", (int)strcspn(at + strlen(name), "\n"), at + strlen(name));
+}
+
 static status head(struct blob_state *s, const char *key, struct blob_info *info)
 {
-    static const char name[] = META "sha256: ";
     struct blob_call k = { .header_count = 0 };
-    const char *at;
     status st = OK;
 
     TRY(blob_call_begin(&k, s, HTTP_HEAD, key, ""));
     k.http.q.keep_headers = META;
     TRY(blob_call_do(&k, s));
     *info = (struct blob_info){ .bytes = k.http.r.body_bytes };
-    at = k.http.r.kept.data ? strstr(k.http.r.kept.data, name) : NULL;
-    if (at)
-        snprintf(info->sha256_hex, sizeof(info->sha256_hex), "%.*s",
-                 (int)strcspn(at + strlen(name), "\n"), at + strlen(name));
+    copy_meta(&k, META "sha256: ", info->sha256_hex, sizeof(info->sha256_hex));
+    copy_meta(&k, META "owner: ", info->owner, sizeof(info->owner));
+    snprintf(info->etag, sizeof(info->etag), "%s", k.http.r.etag);
 out:
     blob_call_end(&k);
     return st;

@@ -31,6 +31,7 @@ struct upload {
     const struct blob_source *from;
     struct blob_entry found; /* id in upload */
     bool is_resumed;
+    bool is_opaque; /* some part's ETag was no MD5 */
     struct part *parts;
     int count;
     struct digest whole;                     /* of all parts, in order */
@@ -214,6 +215,7 @@ static status start_part(struct upload *u, int slot, int number)
     k->http.q.body_offset = offset_of(u, number);
     k->http.q.body_bytes = bytes_of(u, number);
     k->http.q.body_sha256_hex = digest_hex(sha256, k->payload);
+    k->http.q.keep_headers = BLOB_ENCRYPTION;
     TRY(http_start(&u->s->http, &k->http));
     u->number[slot] = number;
 out:
@@ -235,12 +237,13 @@ static status end_part(struct upload *u, int slot)
     if (!*etag || strlen(etag) >= ETAG_ROOM ||
         etag[strspn(etag, "0123456789abcdefABCDEFGHIJKLMNOPQRSTUVWXYZghijklmnopqrstuvwxyz-")])
         TRY(FAIL(ERR_CORRUPT, "%s: a part was answered without a proper ETag", k->url));
-    if (!u->s->checks_sha256 && strlen(etag) == 32) {
+    if (!u->s->checks_sha256 && *blob_call_md5(k)) {
         TRY(digest_md5_range(u->from->fd, u->from->path, k->http.q.body_offset,
                              k->http.q.body_bytes, md5));
         if (strcmp(md5, etag) != 0)
             TRY(FAIL(ERR_IO, "%s: the store kept other bytes of part %d", k->url, u->number[slot]));
     }
+    u->is_opaque = u->is_opaque || !*blob_call_md5(k);
     snprintf(p->etag, sizeof(p->etag), "%s", etag);
     p->bytes = k->http.q.body_bytes;
 out:
@@ -316,9 +319,41 @@ out:
     return st;
 }
 
+/* The ETag that an object of these parts has where ETags are MD5s: the MD5 of their MD5s, and their
+ * number. Source: Amazon S3 user guide, "Checking object integrity", of multipart uploads. */
+static status expected_etag(const struct upload *u, char etag[ETAG_ROOM])
+{
+    struct buf md5s = { .max_bytes = (size_t)BLOB_PARTS_MAX * 16 };
+    char hex[DIGEST_MD5_HEX_ROOM];
+    unsigned byte;
+    status st = OK;
+
+    for (int i = 0; i < u->count; i++) {
+        for (int j = 0; j < 32; j += 2) {
+            CHECK(sscanf(u->parts[i].etag + j, "%2x", &byte) == 1);
+            TRY(buf_append(&md5s, &(char){ (char)byte }, 1));
+        }
+    }
+    TRY(digest_md5(md5s.data, md5s.len, hex));
+    snprintf(etag, ETAG_ROOM, "%s-%d", hex, u->count);
+out:
+    buf_free(&md5s);
+    return st;
+}
+
+/* Is this an ETag of the form that expected_etag makes? */
+static bool is_of_parts(const char *etag)
+{
+    size_t hex = strspn(etag, "0123456789abcdef");
+
+    return hex == 32 && etag[hex] == '-' && etag[hex + 1] &&
+           etag[hex + 1 + strspn(etag + hex + 1, "0123456789")] == '\0';
+}
+
 /* Is the object there, as it should be? */
 static status check_object(const struct upload *u)
 {
+    char etag[ETAG_ROOM];
     struct blob_info info = { 0 };
     char hex[DIGEST_HEX_ROOM];
     status st = u->s->backend->head(u->s, u->key, &info);
@@ -327,7 +362,13 @@ static status check_object(const struct upload *u)
         return st;
     if (info.bytes != u->from->bytes || strcmp(info.sha256_hex, digest_hex(u->from->sha256, hex)))
         return FAIL(ERR_IO, "%s: the store put its parts together to something else", u->key);
-    return OK;
+    if (u->is_opaque || !is_of_parts(info.etag))
+        return OK;
+    st = expected_etag(u, etag);
+    if (st == OK && strcmp(info.etag, etag) != 0)
+        st = FAIL(ERR_IO, "%s: the store put other parts together (ETag %s, want %s)", u->key,
+                  info.etag, etag);
+    return st;
 }
 
 /* CAREFUL: an answer of 200 may hold an error; and 404 may mean that an earlier try, whose answer

@@ -127,6 +127,17 @@ static status add_range(EVP_MD_CTX *ctx, EVP_MD_CTX *also, int fd, const char *p
     return OK;
 }
 
+status digest_md5(const void *bytes, size_t len, char hex[DIGEST_MD5_HEX_ROOM])
+{
+    uint8_t md5[16];
+
+    if (EVP_Digest(bytes, len, md5, NULL, EVP_md5(), NULL) != 1)
+        return refused();
+    for (int i = 0; i < 16; i++)
+        snprintf(hex + 2 * i, 3, "%02x", md5[i]);
+    return OK;
+}
+
 status digest_md5_range(int fd, const char *path, uint64_t offset, uint64_t len,
                         char hex[DIGEST_MD5_HEX_ROOM])
 {

@@ -43,7 +43,10 @@ MUST_USE status digest_file(const char *path, uint8_t sha256[DIGEST_BYTES], uint
 MUST_USE status digest_md5_range(int fd, const char *path, uint64_t offset, uint64_t len,
                                  char hex[DIGEST_MD5_HEX_ROOM]);
 
-/* SHA-256 of the same; adds the bytes also to whole, unless that is NULL. Errors: the same. */
+/* MD5 of len bytes. Errors: ERR_NOMEM. Source: RFC 1321. */
+MUST_USE status digest_md5(const void *bytes, size_t len, char hex[DIGEST_MD5_HEX_ROOM]);
+
+/* SHA-256 of the range; adds the bytes also to whole, unless that is NULL. Errors: the same. */
 MUST_USE status digest_range(int fd, const char *path, uint64_t offset, uint64_t len,
                              struct digest *whole, uint8_t sha256[DIGEST_BYTES]);
 

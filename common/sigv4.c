@@ -210,6 +210,19 @@ static status add_host(struct pass *p)
     return add_header_text(p, "host", host);
 }
 
+/* Would the caller's header of this name be sent beside one of ours? */
+static bool is_signers(const char *name, size_t len)
+{
+    static const char *const names[] = { "host", "authorization", "x-amz-date",
+                                         "x-amz-content-sha256", "x-amz-security-token" };
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strlen(names[i]) == len && strncasecmp(names[i], name, len) == 0)
+            return true;
+    }
+    return false;
+}
+
 static status read_headers(struct pass *p)
 {
     status st = OK;
@@ -221,6 +234,9 @@ static status read_headers(struct pass *p)
 
         if (!line[name_len])
             TRY(FAIL(ERR_BADARG, "%.40s: a header without a colon", line));
+        if (is_signers(line, name_len))
+            TRY(FAIL(ERR_BADARG, "%.*s: a header that the signer sends itself", (int)name_len,
+                     line));
         TRY(add_header(p, line, name_len, line + name_len + 1));
     }
 out:

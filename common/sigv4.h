@@ -62,8 +62,8 @@ struct sigv4_signed {
 
 /* Sign with a header. cache may be NULL. The caller also sends X-Amz-Date, X-Amz-Content-Sha256 (of
  * s3), X-Amz-Security-Token (when there is a token): they are covered, and must not be among
- * q->headers. Errors: ERR_BADARG for a request beyond the limits or with a malformed header;
- * ERR_NOMEM. */
+ * q->headers. Errors: ERR_BADARG for a request beyond the limits, with a malformed header or one of
+ * those; ERR_NOMEM. */
 MUST_USE status sigv4_sign(struct sigv4_cache *cache, const struct sigv4_signer *who,
                            const struct sigv4_request *q, struct sigv4_signed *out);
 

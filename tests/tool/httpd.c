@@ -29,6 +29,7 @@ struct object {
     char path[PATH_ROOM];
     char redirect[PATH_ROOM]; /* when not "": where to */
     char meta[512];           /* its x-amz-meta- lines */
+    char etag[64];            /* of one that was put together; "": the MD5 of bytes */
     struct buf bytes;
 };
 
@@ -110,6 +111,7 @@ static void store(struct httpd_state *s, const char *path, const void *bytes, si
     struct object *o = find_or_add(s, path);
 
     buf_reset(&o->bytes);
+    o->etag[0] = '\0';
     must(buf_append(&o->bytes, bytes, len) == OK, "no memory");
 }
 
@@ -458,6 +460,32 @@ static void each_part(struct connection *c, const char *id, struct buf *list, st
     }
 }
 
+/* MD5 of the MD5s of an upload's parts, and their number. */
+static void etag_of_parts(struct connection *c, const char *id, char etag[64])
+{
+    char path[PATH_ROOM], hex[DIGEST_MD5_HEX_ROOM];
+    struct buf md5s = { 0 };
+    int parts = 0;
+
+    for (int number = 1; number < OBJECTS_MAX; number++) {
+        const struct object *o;
+
+        upload_path(c, id, number, path);
+        o = find(c->s, path);
+        if (!o)
+            continue;
+        parts++;
+        md5_of(o->bytes.data, o->bytes.len, hex);
+        for (int i = 0; i < 32; i += 2) {
+            const char byte[3] = { hex[i], hex[i + 1], '\0' };
+
+            must(buf_append(&md5s, &(char){ (char)strtol(byte, NULL, 16) }, 1) == OK, "memory");
+        }
+    }
+    snprintf(etag, 64, "%s-%d", md5_of(md5s.data, md5s.len, hex), parts);
+    buf_free(&md5s);
+}
+
 static void end_upload(struct connection *c, const char *id)
 {
     char path[PATH_ROOM];
@@ -478,6 +506,7 @@ static void complete_upload(struct connection *c, const char *id)
     char path[PATH_ROOM];
 
     each_part(c, id, NULL, &whole);
+    etag_of_parts(c, id, whole.etag);
     upload_path(c, id, 0, path);
     memcpy(whole.meta, find(c->s, path)->meta, sizeof(whole.meta));
     end_upload(c, id);
@@ -485,6 +514,7 @@ static void complete_upload(struct connection *c, const char *id)
     store(c->s, path, whole.bytes.data, whole.bytes.len);
     o = find(c->s, path);
     memcpy(o->meta, whole.meta, sizeof(o->meta));
+    memcpy(o->etag, whole.etag, sizeof(o->etag));
     buf_free(&whole.bytes);
 }
 
@@ -569,13 +599,14 @@ static void do_request(struct connection *c, struct answer *a, char *location)
         a->header = location;
     } else {
         a->code = 200;
-        a->etag = md5_of(o->bytes.data, o->bytes.len, c->etag);
+        a->etag = *o->etag ? o->etag : md5_of(o->bytes.data, o->bytes.len, c->etag);
         a->meta = o->meta;
         a->body = o->bytes.data;
         a->body_len = o->bytes.len;
     }
     if (a->fault == HTTPD_WRONG_ETAG)
-        a->etag = "0123456789abcdef0123456789abcdef";
+        a->etag = o && *o->etag ? "0123456789abcdef0123456789abcdef-5"
+                                : "0123456789abcdef0123456789abcdef";
 }
 
 /* Answer one request; may the connection go on? */
@@ -604,7 +635,7 @@ static bool serve(struct connection *c)
         a.code = f.code;
         a.header = f.header;
         snprintf(error, sizeof(error), "<Error><Code>%s</Code></Error>", f.error ? f.error : "");
-        a.body = f.error ? error : "";
+        a.body = f.error ? error : f.body ? f.body : "";
         a.body_len = strlen(a.body);
     } else if (f.kind != HTTPD_RESET && f.kind != HTTPD_STALL) {
         do_request(c, &a, location);

@@ -56,6 +56,7 @@ struct httpd_fault {
     int code;           /* for HTTPD_STATUS */
     const char *header; /* HTTPD_STATUS, HTTPD_WRONG_ETAG: "Name: value", or NULL; copied */
     const char *error;  /* for HTTPD_STATUS: code of an S3 error, or NULL; not copied */
+    const char *body;   /* for HTTPD_STATUS: what is said, or NULL; not copied */
     const char *only;   /* requests that begin with it, "POST /b/k"; NULL: all; not copied */
 };
 
