@@ -9,6 +9,9 @@
 /* Weights that are converted at a time. */
 #define WIDE 1024
 
+/* Channels of a convolution that is folded; with more it is not. */
+#define FOLDED_CI_MAX 4096
+
 /* Bytes of shared memory of each tile: four slices of both operands, of 32 channels. */
 #define LARGE_SHARED_BYTES (4 * (128 + 128) * CUDA_GEMM_DEPTH * 2)
 #define SMALL_SHARED_BYTES (4 * (64 + 64) * CUDA_GEMM_DEPTH * 2)
@@ -19,6 +22,7 @@ struct matrix {
     enum kern_dtype dtype; /* of weight */
     int64_t co, taps, ci;  /* its shape */
     bool is_gated;         /* rows 2 j and 2 j + 1 become value and gate j */
+    bool is_folded;        /* taps are 3x3 and become four times 2x2, see cuda_gemm.h */
 };
 
 static int64_t padded(int64_t n, int64_t step)
@@ -63,27 +67,80 @@ static void fill_matrix(void *dst, const void *layer, bool is_half)
     }
 }
 
+/* The tap of 2 that a tap of 3 falls on, for a parity of the output: an even row has its upper
+ * neighbour in the row of x before and the others in its own, an odd one its lower neighbour in the
+ * row behind. */
+static int folded_tap(int tap, int parity)
+{
+    return (tap + 1 + parity) / 2 - parity;
+}
+
+/* sum[0..ci-1] = the weights of column o that fall on tap 2 y + x of a phase. */
+static void sum_taps(float *sum, const struct matrix *m, int64_t o, int phase, int tap)
+{
+    float wide[WIDE];
+
+    memset(sum, 0, (size_t)m->ci * sizeof(*sum));
+    for (int t = 0; t < 9; t++) {
+        if (2 * folded_tap(t / 3, phase / 2) + folded_tap(t % 3, phase % 2) != tap)
+            continue;
+        for (int64_t i = 0; i < m->ci; i += WIDE) {
+            const int64_t n = m->ci - i < WIDE ? m->ci - i : WIDE;
+
+            kern_widen(wide, m->weight, m->dtype, (o * 9 + t) * m->ci + i, n);
+            for (int64_t j = 0; j < n; j++)
+                sum[i + j] += wide[j];
+        }
+    }
+}
+
+/* Sums of up to four weights each, rounded once. */
+static void fill_folded(void *dst, const void *layer, bool is_half)
+{
+    const struct matrix *m = layer;
+    const int64_t ci = padded(m->ci, CUDA_GEMM_DEPTH), co = padded(m->co, CUDA_GEMM_COLUMNS);
+    float sum[FOLDED_CI_MAX];
+
+    for (int phase = 0; phase < 4; phase++) {
+        for (int64_t o = 0; o < m->co; o++) {
+            for (int tap = 0; tap < 4; tap++) {
+                uint16_t *to = (uint16_t *)dst + ((phase * co + o) * 4 + tap) * ci;
+
+                sum_taps(sum, m, o, phase, tap);
+                for (int64_t i = 0; i < m->ci; i++)
+                    to[i] = cuda_narrow(sum[i], is_half);
+            }
+        }
+    }
+}
+
 /* g's weights, packed. */
 static status set_weight(struct cuda_ctx *c, struct cuda_gemm *g, const struct matrix *m)
 {
+    const int64_t taps = m->is_folded ? 4 * 4 : m->taps;
     const struct cuda_layout layout = {
-        .kind = m->is_gated ? CUDA_WEIGHT_GATED_MATRIX : CUDA_WEIGHT_MATRIX,
+        .kind = m->is_folded  ? CUDA_WEIGHT_PHASES
+                : m->is_gated ? CUDA_WEIGHT_GATED_MATRIX
+                              : CUDA_WEIGHT_MATRIX,
         .bytes =
-            (size_t)(padded(m->co, CUDA_GEMM_COLUMNS) * m->taps * padded(m->ci, CUDA_GEMM_DEPTH)) *
+            (size_t)(padded(m->co, CUDA_GEMM_COLUMNS) * taps * padded(m->ci, CUDA_GEMM_DEPTH)) *
             sizeof(uint16_t),
-        .fill = fill_matrix,
+        .fill = m->is_folded ? fill_folded : fill_matrix,
         .layer = m,
     };
 
     g->co = (int32_t)m->co;
+    g->co_padded = (int32_t)padded(m->co, CUDA_GEMM_COLUMNS);
     g->ci = (int32_t)m->ci;
     g->ci_padded = (int32_t)padded(m->ci, CUDA_GEMM_DEPTH);
-    g->taps = (int32_t)m->taps;
+    g->taps = m->is_folded ? 4 : (int32_t)m->taps;
+    g->is_folded = m->is_folded;
     return cuda_weight(c, m->weight, &layout, &g->w);
 }
 
 /* Sums, small enough for 32-bit indices of rows and columns of a tile. */
-static status run(struct cuda_ctx *c, const struct cuda_gemm *g, bool is_gated)
+static status run(struct cuda_ctx *c, const struct cuda_gemm *g, const struct tensor *x,
+                  bool is_gated)
 {
     static const char *const names[3][3] = {
         { "gemm_large", "gemm_large_norm", "gemm_large_gated" },
@@ -91,7 +148,8 @@ static status run(struct cuda_ctx *c, const struct cuda_gemm *g, bool is_gated)
         { "gemm_odd", "gemm_odd_norm", "gemm_odd_gated" },
     };
     /* Large tiles read less and need as many blocks as there are multiprocessors. */
-    const int64_t large = cuda_parts(g->rows, 128) * cuda_parts(g->co, 128);
+    const int64_t phases = g->is_folded ? 4 : 1, x_rows = x->n * x->h * x->w;
+    const int64_t large = cuda_parts(g->rows, 128) * cuda_parts(g->co, 128) * phases;
     const int size = g->ci % 8 != 0 ? 2 : large < c->info.multiprocessors || g->co <= 64 ? 1 : 0;
     const int64_t side = size == 0 ? 128 : 64;
     const int64_t tiles = cuda_parts(g->rows, side) * cuda_parts(g->co, side);
@@ -99,16 +157,17 @@ static status run(struct cuda_ctx *c, const struct cuda_gemm *g, bool is_gated)
         .name = names[size][is_gated    ? 2
                             : g->factor ? 1
                                         : 0],
-        .grid = { (uint32_t)tiles },
-        .block = { size == 0 ? 256 : 128 },
+        .grid = { (uint32_t)tiles, (uint32_t)phases },
+        .block = { 128 },
         .shared_bytes = size == 0 ? LARGE_SHARED_BYTES : SMALL_SHARED_BYTES,
         .args = g,
         .args_bytes = sizeof(*g),
     };
 
-    if (tiles > INT32_MAX)
+    /* Rows have 32-bit numbers on the device; those of whole tiles too. */
+    if (tiles > INT32_MAX || g->rows > INT32_MAX - 128 || x_rows > INT32_MAX)
         return FAIL(ERR_NOMEM, "a product of %lld rows is larger than one launch",
-                    (long long)g->rows);
+                    (long long)(g->rows > x_rows ? g->rows : x_rows));
     return cuda_launch(c, &call);
 }
 
@@ -121,10 +180,27 @@ static struct matrix matrix_of_conv(const struct conv *layer)
                             .ci = layer->ci };
 }
 
+/* A 3x3 convolution behind resampling by two. */
+static bool is_foldable(const struct kern_conv2d *a)
+{
+    return a->up_h == 2 * a->x.h && a->up_w == 2 * a->x.w && a->up_h > 0 && a->layer->kh == 3 &&
+           a->layer->kw == 3 && a->stride == 1 && a->pad_top == 1 && a->pad_left == 1 &&
+           a->pad_bottom == 1 && a->pad_right == 1 && a->layer->ci <= FOLDED_CI_MAX;
+}
+
+/* One phase: a 2x2 convolution of x, with the padding of phase 0. */
+static void fold(struct cuda_gemm *g)
+{
+    g->kw = 2;
+    g->up_h = g->out_h = g->in_h;
+    g->up_w = g->out_w = g->in_w;
+    g->rows /= 4;
+}
+
 status cuda_conv2d(struct kern_ctx *ctx, const struct kern_conv2d *a)
 {
     struct cuda_ctx *c = cuda_ctx_of(ctx);
-    const struct matrix m = matrix_of_conv(a->layer);
+    struct matrix m = matrix_of_conv(a->layer);
     struct cuda_gemm g = { .x = cuda_at(a->x.data),
                            .y = cuda_at(a->y.data),
                            .add = cuda_at(a->add),
@@ -144,9 +220,12 @@ status cuda_conv2d(struct kern_ctx *ctx, const struct kern_conv2d *a)
                            .scale = a->scale };
     status st = OK;
 
+    m.is_folded = is_foldable(a);
+    if (m.is_folded)
+        fold(&g);
     TRY(set_weight(c, &g, &m));
     TRY(cuda_floats(c, a->layer->bias, a->layer->co, &g.bias));
-    TRY(run(c, &g, false));
+    TRY(run(c, &g, &a->x, false));
 out:
     return st;
 }
@@ -170,7 +249,7 @@ status cuda_conv_temporal(struct kern_ctx *ctx, const struct kern_conv_temporal 
     TRY(cuda_floats(c, a->layer->bias, a->layer->co, &g.bias));
     if (a->norm)
         TRY(cuda_group_factors(c, &a->x, a->norm, a->x.n, &g.factor));
-    TRY(run(c, &g, false));
+    TRY(run(c, &g, &a->x, false));
 out:
     return st;
 }
@@ -201,7 +280,7 @@ status cuda_linear(struct kern_ctx *ctx, const struct kern_linear *a)
 
     TRY(set_weight(c, &g, &m));
     TRY(cuda_floats(c, a->layer->bias, a->layer->out, &g.bias));
-    TRY(run(c, &g, false));
+    TRY(run(c, &g, &a->x, false));
 out:
     return st;
 }
@@ -237,7 +316,7 @@ status cuda_geglu(struct kern_ctx *ctx, const struct kern_geglu *a)
     TRY(set_weight(c, &g, &m));
     if (a->layer->bias)
         TRY(cuda_weight(c, a->layer->bias, &bias, &g.bias));
-    TRY(run(c, &g, true));
+    TRY(run(c, &g, &a->x, true));
 out:
     return st;
 }

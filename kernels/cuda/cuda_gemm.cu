@@ -18,9 +18,6 @@
 
 enum { ACT_NONE, ACT_SILU, ACT_GELU, ACT_QUICK_GELU };
 
-/* Floats between rows of a warp's staging tile: not a multiple of 32 banks, still 16-byte aligned. */
-#define STAGING_PITCH 36
-
 /* Byte offset of a chunk in a slice. */
 __device__ static inline uint32_t chunk_at(int row, int chunk)
 {
@@ -43,37 +40,36 @@ __device__ static inline float activate(int act, float x)
 
 /* Where one row of A comes from: what does not depend on the tap. */
 struct row_source {
-    int64_t first; /* IMAGE: row of x at (0, 0) of the image; else m */
-    int y, x;      /* IMAGE: position of tap 0; TEMPORAL: y is the frame */
-    bool is_row;   /* m < rows */
+    int first; /* IMAGE: row of x at (0, 0) of the image; else m */
+    int y, x;  /* IMAGE: position of tap 0; TEMPORAL: y is the frame. y far below 0: no row */
 };
+
+#define NO_ROW (-(1 << 30))
 
 __device__ static inline row_source source_of(const cuda_gemm &g, int64_t m)
 {
-    row_source s = { m, 0, 0, m < g.rows };
+    row_source s = { (int)m, 0, 0 };
 
-    if (!s.is_row)
-        return s;
-    if (g.source == CUDA_GEMM_IMAGE) {
-        const int64_t pixels = (int64_t)g.out_h * g.out_w;
-        const int64_t image = m / pixels;
-        const int at = (int)(m - image * pixels);
+    if (m >= g.rows) {
+        s.y = NO_ROW;
+    } else if (g.source == CUDA_GEMM_IMAGE) {
+        const int pixels = g.out_h * g.out_w;
+        const int image = (int)m / pixels;
+        const int at = (int)m - image * pixels;
         const int oy = at / g.out_w;
 
         s.first = image * g.in_h * g.in_w;
         s.y = oy * g.stride - g.pad_top;
         s.x = (at - oy * g.out_w) * g.stride - g.pad_left;
     } else if (g.source == CUDA_GEMM_TEMPORAL) {
-        s.y = (int)(m / g.pixels);
+        s.y = (int)m / g.pixels;
     }
     return s;
 }
 
 /* The row of x under tap, or -1: zeros. */
-__device__ static inline int64_t row_under(const cuda_gemm &g, const row_source &s, int tap)
+__device__ static inline int row_under(const cuda_gemm &g, const row_source &s, int tap)
 {
-    if (!s.is_row)
-        return -1;
     if (g.source == CUDA_GEMM_IMAGE) {
         const int dy = tap / g.kw;
         int y = s.y + dy, x = s.x + tap - dy * g.kw;
@@ -84,14 +80,26 @@ __device__ static inline int64_t row_under(const cuda_gemm &g, const row_source 
             y = (int)((int64_t)y * g.in_h / g.up_h);
         if (g.up_w != g.in_w)
             x = (int)((int64_t)x * g.in_w / g.up_w);
-        return s.first + (int64_t)y * g.in_w + x;
+        return s.first + y * g.in_w + x;
     }
     if (g.source == CUDA_GEMM_TEMPORAL) {
         const int frame = s.y + tap - 1;
 
-        return frame < 0 || frame >= g.frames ? -1 : s.first + (int64_t)(tap - 1) * g.pixels;
+        return frame < 0 || frame >= g.frames ? -1 : s.first + (tap - 1) * g.pixels;
     }
-    return s.first;
+    return s.y < 0 ? -1 : s.first;
+}
+
+/* The row of y that row m makes: m, or with phases the pixel of that phase. */
+__device__ static inline int64_t row_made(const cuda_gemm &g, int64_t m, int phase)
+{
+    if (!g.is_folded)
+        return m;
+
+    const int64_t row = m / g.out_w; /* of all images: they follow each other */
+    const int64_t x = m - row * g.out_w;
+
+    return (2 * row + phase / 2) * (2 * g.out_w) + 2 * x + phase % 2;
 }
 
 /* One block's work. WM x WN is the part of the tile that a warp makes. IS_VECTOR: ci is a multiple of
@@ -105,59 +113,81 @@ struct tile {
     static const int ROW_STEP = THREADS / CHUNKS;
     static const int BYTES_A = BM * DEPTH * 2, BYTES_B = BN * DEPTH * 2;
     static const int FRAGMENTS_M = WM / 16, FRAGMENTS_N = WN / 8;
-    static const int STAGING = THREADS / 32 * 16 * STAGING_PITCH * 4;
-    static const int PIPELINE = STAGES * (BYTES_A + BYTES_B);
-    static const int SHARED = PIPELINE > STAGING ? PIPELINE : STAGING;
+    static const int STEPS = DEPTH / 16; /* of 16 channels, in a slice */
+
+    /* The way out: sums of 16 rows of a warp's part lie in shared memory, PITCH floats apart, which
+     * is not a multiple of 32 banks, still 16-byte aligned. A lane takes 8 results of a row. */
+    static const int PITCH = WN + 4;
+    static const int WIDTH = IS_GATED ? 16 : 8; /* sums for 8 results */
+    static const int LANES = WN / WIDTH;        /* that share a row */
+    static const int PASSES = 16 / (32 / LANES);
+
+    static_assert(THREADS / 32 * 16 * PITCH * 4 <= STAGES * (BYTES_A + BYTES_B), "room for sums");
+    static_assert(!HAS_NORM || STAGES * ROWS_A <= 32, "bits of is_there");
+
+    /* Operands of one step. */
+    struct fragments {
+        uint32_t a[FRAGMENTS_M][4], b[FRAGMENTS_N / 2][4];
+    };
 
     const cuda_gemm &g;
     char *shared;
     row_source rows[ROWS_A];
-    const T *at[ROWS_A]; /* the chunk of the next slice of each row, NULL: zeros */
+    int at[ROWS_A];      /* the row of x of each under the tap, -1: zeros */
     const T *weight;     /* the same of W's first row */
     int64_t weight_step; /* elements between the rows of W that a thread copies */
     int tap, channel;    /* of the next slice */
     uint32_t is_there;   /* HAS_NORM: bit stage * ROWS_A + row: the chunk is not padding */
+    uint32_t from_a, from_b; /* offset in a slice of the chunk that this lane gives to ldmatrix */
 
     __device__ tile(const cuda_gemm &args, char *memory) : g(args), shared(memory) {}
 
     __device__ int chunk() const { return (int)threadIdx.x % CHUNKS; }
     __device__ int first_row() const { return (int)threadIdx.x / CHUNKS; }
+    __device__ int lane() const { return (int)threadIdx.x % 32; }
+    __device__ int warp_m() const { return (int)threadIdx.x / 32 / WARPS_N * WM; }
+    __device__ int warp_n() const { return (int)threadIdx.x / 32 % WARPS_N * WN; }
 
     __device__ void enter_tap()
     {
 #pragma unroll
-        for (int i = 0; i < ROWS_A; i++) {
-            const int64_t row = row_under(g, rows[i], tap);
-
-            at[i] = row < 0 ? NULL
-                            : reinterpret_cast<const T *>(g.x) + row * g.ci + chunk() * 8;
-        }
+        for (int i = 0; i < ROWS_A; i++)
+            at[i] = row_under(g, rows[i], tap);
     }
 
-    __device__ void start(int64_t m0, int n0)
+    __device__ void start(int64_t m0, int n0, int phase)
     {
         const int64_t k = (int64_t)g.taps * g.ci_padded;
+        const int64_t o = (int64_t)phase * g.co_padded + n0 + first_row();
 
 #pragma unroll
-        for (int i = 0; i < ROWS_A; i++)
+        for (int i = 0; i < ROWS_A; i++) {
             rows[i] = source_of(g, m0 + first_row() + i * ROW_STEP);
-        weight = reinterpret_cast<const T *>(g.w) + (n0 + first_row()) * k + chunk() * 8;
+            rows[i].y += phase / 2;
+            rows[i].x += phase % 2;
+        }
+        weight = reinterpret_cast<const T *>(g.w) + o * k + chunk() * 8;
         weight_step = ROW_STEP * k;
         tap = channel = 0;
         is_there = 0;
+        /* Blocks of ldmatrix: rows 0-7 and 8-15 of A at the first channels, then at the next; of B
+         * the two halves of k for 8 columns, then for the next 8. */
+        from_a = chunk_at(warp_m() + lane() % 16, lane() / 16);
+        from_b = chunk_at(warp_n() + lane() / 16 * 8 + lane() % 8, lane() / 8 % 2);
         enter_tap();
     }
 
     /* Eight channels of a row whose chunks do not lie at multiples of 16 bytes. */
-    __device__ void gather(char *to, const T *from, int first)
+    __device__ void gather(char *to, int row, int first)
     {
+        const T *from = reinterpret_cast<const T *>(g.x) + (int64_t)row * g.ci;
         uint32_t words[4];
 
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int c = first + 2 * i;
-            const float lo = from && c < g.ci ? widen(from[c - chunk() * 8]) : 0.0f;
-            const float hi = from && c + 1 < g.ci ? widen(from[c + 1 - chunk() * 8]) : 0.0f;
+            const float lo = row >= 0 && c < g.ci ? widen(from[c]) : 0.0f;
+            const float hi = row >= 0 && c + 1 < g.ci ? widen(from[c + 1]) : 0.0f;
 
             words[i] = pack2<T>(lo, hi);
         }
@@ -173,13 +203,13 @@ struct tile {
 #pragma unroll
         for (int i = 0; i < ROWS_A; i++) {
             const int row = first_row() + i * ROW_STEP;
-            const bool has_chunk = at[i] && first < g.ci;
+            const bool has_chunk = at[i] >= 0 && first < g.ci;
 
             if (IS_VECTOR) {
-                const void *from = has_chunk ? (const void *)(at[i] + channel)
-                                             : reinterpret_cast<const void *>(g.x);
+                const T *x = reinterpret_cast<const T *>(g.x);
 
-                copy_async(shared_address(a + chunk_at(row, chunk())), from, has_chunk);
+                copy_async(shared_address(a + chunk_at(row, chunk())),
+                           has_chunk ? x + ((int64_t)at[i] * g.ci + first) : x, has_chunk);
             } else {
                 gather(a + chunk_at(row, chunk()), at[i], first);
             }
@@ -205,188 +235,233 @@ struct tile {
         }
     }
 
-    /* The norm, on this thread's own chunks of a slice that has arrived. */
+    /* Four channels of a chunk, c the first of them. */
+    __device__ void normalise_half(uint2 &words, const float4 &scale, const float4 &shift)
+    {
+        const float2 v = unpack2<T>(words.x), w = unpack2<T>(words.y);
+
+        words.x = pack2<T>(silu(v.x * scale.x + shift.x), silu(v.y * scale.y + shift.y));
+        words.y = pack2<T>(silu(w.x * scale.z + shift.z), silu(w.y * scale.w + shift.w));
+    }
+
+    /* Four factors of channels from c on; there are none behind ci. */
+    __device__ float4 factors(const float *factor, int c)
+    {
+        if (IS_VECTOR)
+            return *reinterpret_cast<const float4 *>(factor + c);
+        return make_float4(c < g.ci ? factor[c] : 0.0f, c + 1 < g.ci ? factor[c + 1] : 0.0f,
+                           c + 2 < g.ci ? factor[c + 2] : 0.0f, c + 3 < g.ci ? factor[c + 3] : 0.0f);
+    }
+
+    /* The norm, on this thread's own chunks of a slice that has arrived. CAREFUL: what is padding
+     * stays zero; silu(0 * 0 + 0) of channels behind ci is. */
     __device__ void normalise(int stage, int first_channel)
     {
         char *a = shared + stage * (BYTES_A + BYTES_B);
         const float *factor = reinterpret_cast<const float *>(g.factor);
         const int c = first_channel + chunk() * 8;
+        const uint32_t there = is_there >> (stage * ROWS_A) & ((1 << ROWS_A) - 1);
+
+        if (!there)
+            return;
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const float4 scale = factors(factor, c + 4 * half);
+            const float4 shift = factors(factor + g.ci, c + 4 * half);
 
 #pragma unroll
-        for (int i = 0; i < ROWS_A; i++) {
-            uint32_t *words;
+            for (int i = 0; i < ROWS_A; i++) {
+                uint2 *words = reinterpret_cast<uint2 *>(
+                                   a + chunk_at(first_row() + i * ROW_STEP, chunk())) +
+                               half;
 
-            if (!(is_there >> (stage * ROWS_A + i) & 1))
-                continue;
-            words = reinterpret_cast<uint32_t *>(
-                a + chunk_at(first_row() + i * ROW_STEP, chunk()));
-#pragma unroll
-            for (int j = 0; j < 4; j++) {
-                const float2 v = unpack2<T>(words[j]);
-                const int lo = c + 2 * j, hi = lo + 1;
-                const float x = lo < g.ci ? silu(v.x * factor[lo] + factor[g.ci + lo]) : 0.0f;
-                const float y = hi < g.ci ? silu(v.y * factor[hi] + factor[g.ci + hi]) : 0.0f;
-
-                words[j] = pack2<T>(x, y);
+                if (there >> i & 1)
+                    normalise_half(*words, scale, shift);
             }
         }
     }
 
-    /* acc += the slice in stage. */
-    __device__ void multiply(int stage, float (&acc)[FRAGMENTS_M][FRAGMENTS_N][4])
+    /* Operands of a step. A step is two chunks: the exchange of chunks makes it an xor. */
+    __device__ void read(fragments &f, int stage, int step)
     {
-        const char *a = shared + stage * (BYTES_A + BYTES_B), *b = a + BYTES_A;
-        const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-        const int m = warp / WARPS_N * WM, n = warp % WARPS_N * WN;
+        const uint32_t a = shared_address(shared) + stage * (BYTES_A + BYTES_B);
 
 #pragma unroll
-        for (int k = 0; k < DEPTH / 16; k++) {
-            uint32_t fa[FRAGMENTS_M][4], fb[FRAGMENTS_N / 2][4];
+        for (int i = 0; i < FRAGMENTS_M; i++)
+            ldmatrix(f.a[i], a + (from_a ^ step << 5) + i * (16 * DEPTH * 2));
+#pragma unroll
+        for (int j = 0; j < FRAGMENTS_N / 2; j++)
+            ldmatrix(f.b[j], a + BYTES_A + (from_b ^ step << 5) + j * (16 * DEPTH * 2));
+    }
 
+    __device__ static void multiply(float (&acc)[FRAGMENTS_M][FRAGMENTS_N][4], const fragments &f)
+    {
 #pragma unroll
-            for (int i = 0; i < FRAGMENTS_M; i++)
-                ldmatrix(fa[i], shared_address(
-                                    a + chunk_at(m + i * 16 + lane % 16, 2 * k + lane / 16)));
-            /* Blocks 0 and 1 are the two halves of k for 8 columns, 2 and 3 for the next 8. */
+        for (int i = 0; i < FRAGMENTS_M; i++) {
 #pragma unroll
-            for (int j = 0; j < FRAGMENTS_N / 2; j++)
-                ldmatrix(fb[j],
-                         shared_address(b + chunk_at(n + j * 16 + lane / 16 * 8 + lane % 8,
-                                                     2 * k + lane / 8 % 2)));
-#pragma unroll
-            for (int i = 0; i < FRAGMENTS_M; i++) {
-#pragma unroll
-                for (int j = 0; j < FRAGMENTS_N; j++)
-                    mma<T>(acc[i][j], fa[i], fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
-            }
+            for (int j = 0; j < FRAGMENTS_N; j++)
+                mma<T>(acc[i][j], f.a[i], f.b[j / 2][j % 2 * 2], f.b[j / 2][j % 2 * 2 + 1]);
         }
     }
 
-    /* Bias, time embedding, scale, activation, residual: one result. */
-    __device__ float finish(float sum, int64_t row, int column)
+    /* What is added to the sums of each column: bias and time embedding. first is of the sums. */
+    __device__ void load_constants(float (&constant)[WIDTH], int first)
     {
         const float *bias = reinterpret_cast<const float *>(g.bias);
         const T *add = reinterpret_cast<const T *>(g.add);
-        const T *residual = reinterpret_cast<const T *>(g.residual);
 
-        if (bias)
-            sum += bias[column];
-        if (add)
-            sum += widen(add[column]);
-        sum = activate(g.act, sum * g.scale);
-        return residual ? sum + widen(residual[row * g.co + column]) : sum;
+#pragma unroll
+        for (int i = 0; i < WIDTH; i++) {
+            constant[i] = 0.0f;
+            if (bias && first + i < g.co)
+                constant[i] = bias[first + i];
+            if (add && first + i < g.co)
+                constant[i] += widen(add[first + i]);
+        }
     }
 
-    /* N results of a row from column on; from are their sums. */
-    template <int N> __device__ void store(const float *from, int64_t row, int column, int columns)
+    /* Eight results from their sums, but for the residual. */
+    __device__ void finish(float (&v)[8], const float *sums, const float (&constant)[WIDTH])
     {
-        T *y = reinterpret_cast<T *>(g.y) + row * columns + column;
-        float v[N];
-
 #pragma unroll
-        for (int i = 0; i < N; i++) {
-            if (IS_GATED) {
-                const float *bias = reinterpret_cast<const float *>(g.bias);
-                const int at = 2 * (column + i);
-                float value = from[2 * i], gate = from[2 * i + 1];
-
-                if (bias && column + i < columns) {
-                    value += bias[at];
-                    gate += bias[at + 1];
-                }
-                v[i] = value * gelu(gate);
-            } else {
-                v[i] = column + i < columns ? finish(from[i], row, column + i) : 0.0f;
-            }
+        for (int i = 0; i < 8; i++) {
+            if (IS_GATED)
+                v[i] = (sums[2 * i] + constant[2 * i]) *
+                       gelu(sums[2 * i + 1] + constant[2 * i + 1]);
+            else
+                v[i] = activate(g.act, (sums[i] + constant[i]) * g.scale);
         }
-        if (columns % 8 == 0 && column + N <= columns) {
+    }
+
+    /* Eight results of a row, the first of them element `at` of y. */
+    __device__ void store(float (&v)[8], int64_t at, int columns_left, bool is_whole)
+    {
+        const T *residual = reinterpret_cast<const T *>(g.residual);
+        T *y = reinterpret_cast<T *>(g.y);
+
+        if (is_whole) {
+            if (residual) {
+                const uint4 r = *reinterpret_cast<const uint4 *>(residual + at);
+                const uint32_t words[4] = { r.x, r.y, r.z, r.w };
+
 #pragma unroll
-            for (int i = 0; i < N; i += 8)
-                *reinterpret_cast<uint4 *>(y + i) =
-                    make_uint4(pack2<T>(v[i], v[i + 1]), pack2<T>(v[i + 2], v[i + 3]),
-                               pack2<T>(v[i + 4], v[i + 5]), pack2<T>(v[i + 6], v[i + 7]));
-        } else {
-            for (int i = 0; i < N && column + i < columns; i++)
-                y[i] = narrow<T>(v[i]);
+                for (int i = 0; i < 4; i++) {
+                    const float2 pair = unpack2<T>(words[i]);
+
+                    v[2 * i] += pair.x;
+                    v[2 * i + 1] += pair.y;
+                }
+            }
+            *reinterpret_cast<uint4 *>(y + at) =
+                make_uint4(pack2<T>(v[0], v[1]), pack2<T>(v[2], v[3]), pack2<T>(v[4], v[5]),
+                           pack2<T>(v[6], v[7]));
+            return;
+        }
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            if (i < columns_left)
+                y[at + i] = narrow<T>(residual ? v[i] + widen(residual[at + i]) : v[i]);
         }
     }
 
     /* The tile goes out, 16 rows of a warp's part at a time. */
-    __device__ void write(float (&acc)[FRAGMENTS_M][FRAGMENTS_N][4], int64_t m0, int n0)
+    __device__ void write(float (&acc)[FRAGMENTS_M][FRAGMENTS_N][4], int64_t m0, int n0, int phase)
     {
-        const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
         const int columns = IS_GATED ? g.co / 2 : g.co;
-        float *staging = reinterpret_cast<float *>(shared) + warp * 16 * STAGING_PITCH;
-        float *mine = staging + lane / 2 * STAGING_PITCH + lane % 2 * (WN / 2);
-        const int column = n0 + warp % WARPS_N * WN + lane % 2 * (WN / 2);
+        const int first = n0 + warp_n() + lane() % LANES * WIDTH; /* of the sums */
+        const int column = IS_GATED ? first / 2 : first;
+        const bool is_whole = columns % 8 == 0;
+        float *staging = reinterpret_cast<float *>(shared) + threadIdx.x / 32 * 16 * PITCH;
+        float constant[WIDTH];
 
+        load_constants(constant, first);
 #pragma unroll
         for (int i = 0; i < FRAGMENTS_M; i++) {
-            const int64_t row = m0 + warp / WARPS_N * WM + i * 16 + lane / 2;
-            float sums[WN / 2];
+            float *to = staging + lane() / 4 * PITCH + lane() % 4 * 2;
 
 #pragma unroll
             for (int j = 0; j < FRAGMENTS_N; j++) {
-                float *to = staging + lane / 4 * STAGING_PITCH + j * 8 + lane % 4 * 2;
-
-                *reinterpret_cast<float2 *>(to) = make_float2(acc[i][j][0], acc[i][j][1]);
-                *reinterpret_cast<float2 *>(to + 8 * STAGING_PITCH) =
+                *reinterpret_cast<float2 *>(to + j * 8) = make_float2(acc[i][j][0], acc[i][j][1]);
+                *reinterpret_cast<float2 *>(to + j * 8 + 8 * PITCH) =
                     make_float2(acc[i][j][2], acc[i][j][3]);
             }
             __syncwarp();
 #pragma unroll
-            for (int j = 0; j < WN / 2; j += 4)
-                *reinterpret_cast<float4 *>(sums + j) =
-                    *reinterpret_cast<const float4 *>(mine + j);
-            __syncwarp();
-            if (row < g.rows && column < g.co) {
-                if (IS_GATED)
-                    store<WN / 4>(sums, row, column / 2, columns);
-                else
-                    store<WN / 2>(sums, row, column, columns);
+            for (int p = 0; p < PASSES; p++) {
+                const int row = p * (32 / LANES) + lane() / LANES;
+                const int64_t m = m0 + warp_m() + i * 16 + row;
+                float sums[WIDTH], v[8];
+
+#pragma unroll
+                for (int j = 0; j < WIDTH; j += 4)
+                    *reinterpret_cast<float4 *>(sums + j) = *reinterpret_cast<const float4 *>(
+                        staging + row * PITCH + lane() % LANES * WIDTH + j);
+                if (m >= g.rows || column >= columns)
+                    continue;
+                finish(v, sums, constant);
+                store(v, row_made(g, m, phase) * columns + column, columns - column, is_whole);
             }
+            __syncwarp();
         }
+    }
+
+    /* Slice s arrives for everyone, and nobody reads slice s - 1 any more. */
+    __device__ void arrive(int s, int &normalised)
+    {
+        copy_async_wait<STAGES - 2>();
+        if (HAS_NORM) {
+            normalise(s % STAGES, normalised);
+            normalised = normalised + DEPTH == g.ci_padded ? 0 : normalised + DEPTH;
+        }
+        __syncthreads();
     }
 
     __device__ void run()
     {
-        const int tiles_n = (g.co + BN - 1) / BN;
+        const int tiles_n = (g.co + BN - 1) / BN, phase = (int)blockIdx.y;
         const int64_t m0 = (int64_t)(blockIdx.x / tiles_n) * BM;
         const int n0 = (int)(blockIdx.x % tiles_n) * BN;
         const int slices = g.taps * (g.ci_padded / DEPTH);
         float acc[FRAGMENTS_M][FRAGMENTS_N][4] = {};
-        int first_channel = 0;
+        fragments f[2];
+        int normalised = 0;
 
-        start(m0, n0);
+        start(m0, n0, phase);
 #pragma unroll
         for (int s = 0; s < STAGES - 1; s++) {
             if (s < slices)
                 fetch(s);
             copy_async_commit();
         }
+        arrive(0, normalised);
+        read(f[0], 0, 0);
         for (int s = 0; s < slices; s++) {
-            copy_async_wait<STAGES - 2>();
-            if (HAS_NORM) {
-                normalise(s % STAGES, first_channel);
-                first_channel = first_channel + DEPTH == g.ci_padded ? 0 : first_channel + DEPTH;
+#pragma unroll
+            for (int step = 0; step < STEPS; step++) {
+                if (step + 1 < STEPS) {
+                    read(f[(step + 1) % 2], s % STAGES, step + 1);
+                } else if (s + 1 < slices) {
+                    arrive(s + 1, normalised);
+                    read(f[0], (s + 1) % STAGES, 0);
+                }
+                if (step == 0) {
+                    if (s + STAGES - 1 < slices)
+                        fetch((s + STAGES - 1) % STAGES);
+                    copy_async_commit();
+                }
+                multiply(acc, f[step % 2]);
             }
-            /* All have slice s, and nobody reads slice s - 1 any more. */
-            __syncthreads();
-            if (s + STAGES - 1 < slices)
-                fetch((s + STAGES - 1) % STAGES);
-            copy_async_commit();
-            multiply(s % STAGES, acc);
         }
         copy_async_wait<0>();
         __syncthreads();
-        write(acc, m0, n0);
+        write(acc, m0, n0, phase);
     }
 };
 
 extern __shared__ __align__(128) char gemm_shared[];
 
 #define GEMM(name, type, BM, BN, WM, WN, is_vector, has_norm, is_gated)                            \
-    extern "C" __global__ void __launch_bounds__(BM / (WM) * (BN / (WN)) * 32)                     \
+    extern "C" __global__ void __launch_bounds__(BM / (WM) * (BN / (WN)) * 32, 2)                     \
         name(const __grid_constant__ cuda_gemm g)                                                  \
     {                                                                                              \
         tile<type, BM, BN, WM, WN, is_vector, has_norm, is_gated> t(g, gemm_shared);               \
@@ -400,7 +475,7 @@ extern __shared__ __align__(128) char gemm_shared[];
     GEMM(name##_gated_##suffix, type, BM, BN, WM, WN, is_vector, false, true)
 
 #define GEMM_TYPE(suffix, type)                                                                    \
-    GEMM_KINDS(gemm_large, suffix, type, 128, 128, 64, 32, true)                                   \
+    GEMM_KINDS(gemm_large, suffix, type, 128, 128, 64, 64, true)                                   \
     GEMM_KINDS(gemm_small, suffix, type, 64, 64, 32, 32, true)                                     \
     GEMM_KINDS(gemm_odd, suffix, type, 64, 64, 32, 32, false)
 

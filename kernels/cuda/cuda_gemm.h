@@ -2,7 +2,11 @@
  *
  * Y[m][o] = epilogue(sum over taps t and channels i of A_t[m][i] W[o][t][i]). Row m of A_t is a
  * pixel of x that depends on the tap, or zero outside x: nothing is unfolded in memory.
- * W is packed to [co_padded][taps][ci_padded], with zeros, so that its tiles are whole. */
+ * W is packed to [co_padded][taps][ci_padded], with zeros, so that its tiles are whole.
+ *
+ * Folded: a 3x3 convolution behind nearest resampling by two is four 2x2 ones on x, one for each
+ * parity of the output's row and column (phase = 2 row + column), since its taps fall on two rows
+ * and two columns of x only. W is [phase][co_padded][4][ci_padded] then, and grid.y the phase. */
 #ifndef ONESTEP_KERNELS_CUDA_CUDA_GEMM_H
 #define ONESTEP_KERNELS_CUDA_CUDA_GEMM_H
 
@@ -29,11 +33,13 @@ struct cuda_gemm {
     uint64_t residual;                     /* elements, as y */
     uint64_t factor;                       /* floats [2][ci]: silu(x * [0] + [1]) stands for x */
     int64_t rows;                          /* m */
-    int32_t co, ci, ci_padded, taps;       /* columns of the product; channels; as above */
+    int32_t co, co_padded;                 /* columns of the product; as above */
+    int32_t ci, ci_padded, taps;           /* channels; as above */
+    int32_t is_folded;                     /* 1: see above */
     int32_t source;                        /* enum cuda_gemm_source */
     int32_t in_h, in_w;                    /* of x */
     int32_t up_h, up_w;                    /* of x after nearest resampling; in_h, in_w without */
-    int32_t out_h, out_w;                  /* of y */
+    int32_t out_h, out_w;                  /* of y; folded: of one phase */
     int32_t kw, stride, pad_top, pad_left; /* of the convolution */
     int32_t frames, pixels;                /* temporal: of the clip; of a frame */
     int32_t act;                           /* enum kern_act */
