@@ -180,7 +180,7 @@ RUN    := $(filter-out $(WITHOUT),$(SUITES))
 TESTS  := $(RUN:%=$(BUILD)/bin/%) $(if $(SRC_test_tool),$(BUILD)/bin/victim)
 
 .PHONY: all tests demo deps test run-tests lint format check symbols bench clean help install
-.PHONY: bench-queue fuzz run-fuzz prove prove-model prove-sim prove-storm
+.PHONY: bench-queue fuzz run-fuzz prove prove-model prove-sim prove-storm prove-storage
 all: $(PROGRAMS)
 tests: $(PROGRAMS) $(TESTS) $(patsubst %,$(BUILD)/bin/%,$(BENCHES) $(MAKERS))
 
@@ -316,12 +316,16 @@ run-fuzz: $(FUZZ_NAMES:%=$(BUILD)/bin/fuzz_%)
 # The long forms of what `make test` does in short.
 PROVE_FAULTS ?= 1000000
 PROVE_KILLS  ?= 1000
-prove: prove-model prove-sim prove-storm
+PROVE_WORKERS_KILLED ?= 500
+prove: prove-model prove-sim prove-storm prove-storage
 prove-model: ; @tests/spin/run.sh
 prove-sim: $(BUILD)/bin/prove_sim
 	@$< --faults $(PROVE_FAULTS)
 prove-storm: $(BUILD)/bin/prove_storm $(PROGRAMS)
 	@$< --kills $(PROVE_KILLS)
+prove-storage: $(BUILD)/bin/check_e2e $(PROGRAMS)
+	@ONESTEP_KILLS=$(PROVE_WORKERS_KILLED) ONESTEP_KILLS_REPORT=$(BUILD)/kills.txt \
+	  $< $(if $(SEED),--seed $(SEED)) storage_kills_lose && cat $(BUILD)/kills.txt
 
 lint:
 	@ops/setup/deps.sh --check --with-lint
@@ -383,6 +387,7 @@ help:
 #? make fuzz         feed damaged input to every parser; needs clang, which it installs
 #? make bench-engine one clip of full SVD size, random weights, beside diffusers if installed
 #? make prove        the long forms of the proofs: a million simulated faults, a thousand kills
+#? make prove-storage  one of them: 500 kills of workers, no result lost or published twice
 #? make bench-storage  uploads beside curl, and to Swift if installed
 #? make bench-queue  the queue, durable, beside the durable queues of Debian that are installed
 #? make bench-NAME   one benchmark of tests/bench (make bench: all); JSON=1 prints JSON lines
@@ -402,6 +407,7 @@ help:
 #? PROVE_FAULTS=N                   faults that `make prove` puts into the simulated cluster
 #? SIZE=14x1024x576 PRECISION=f32   for bench-engine; MODEL=DIR takes that checkpoint
 #? PROVE_KILLS=N                    real programs that `make prove` kills
+#? PROVE_WORKERS_KILLED=N           workers that `make prove-storage` kills while they store clips
 #? CUDA=0                           no kernels for GPUs; the default is 1 where nvcc is
 #? V=1                              show commands
 

@@ -75,6 +75,7 @@ static struct blob_state *begin_call(const struct blob *b)
     CHECK(s);
     s->cancel = b->cancel;
     s->owner = b->owner;
+    s->until_ms = b->until_ms;
     s->has_deadline = b->deadline_ms != 0;
     s->deadline_ms = clock_mono_ms() + s->timeout_ms;
     if (b->deadline_ms && b->deadline_ms < s->deadline_ms)

@@ -39,7 +39,8 @@ struct blob {
     struct blob_state *state;  /* NULL in a zeroed struct */
     const atomic_bool *cancel; /* set by the caller between calls, polled in them; or NULL */
     int64_t deadline_ms; /* clock_mono_ms by which calls end, if timeout_ms is later; 0: none */
-    const char *owner;   /* who puts, like a key; kept with objects of S3
+    const atomic_llong *until_ms; /* likewise, but others may move it during a call; or NULL */
+    const char *owner;            /* who puts, like a key; kept with objects of S3
                                 * as x-amz-meta-onestep-owner; or NULL */
 };
 

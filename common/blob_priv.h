@@ -43,6 +43,7 @@ struct blob_state {
     const atomic_bool *cancel;     /* of the call under way */
     int64_t deadline_ms;           /* of the call under way; monotonic */
     bool has_deadline;             /* the caller set it */
+    const atomic_llong *until_ms;  /* of the call under way, or NULL */
     const char *owner;             /* of the call under way; NULL: none */
     char root[FILE_PATH_BYTES];    /* file: the directory, absolute */
     struct http http;              /* s3 */

@@ -77,6 +77,7 @@ static status begin(struct blob_call *k, struct blob_state *s, enum http_method 
     q->sign = &k->sign;
     q->timeout_ms = (int)left_ms;
     q->cancel = s->cancel;
+    q->until_ms = s->until_ms;
 out:
     return st;
 }

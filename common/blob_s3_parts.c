@@ -404,6 +404,7 @@ static status give_up(struct upload *u, status st)
         return st;
     snprintf(sentence, sizeof(sentence), "%s", status_message());
     u->s->cancel = NULL;
+    u->s->until_ms = NULL;
     if (u->s->deadline_ms < clock_mono_ms() + 5000)
         u->s->deadline_ms = clock_mono_ms() + 5000;
     snprintf(u->found.key, sizeof(u->found.key), "%s", u->key);

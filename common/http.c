@@ -85,16 +85,6 @@ struct http_state {
     char ca_file[FILE_PATH_BYTES];
 };
 
-static const char *method_name(enum http_method method)
-{
-    static const char *const names[] = {
-        [HTTP_NONE] = "?",  [HTTP_GET] = "GET",   [HTTP_HEAD] = "HEAD",
-        [HTTP_PUT] = "PUT", [HTTP_POST] = "POST", [HTTP_DELETE] = "DELETE",
-    };
-
-    return names[method];
-}
-
 /* --- libcurl's callbacks -------------------------------------------------------------------- */
 
 static curl_socket_t on_socket(void *self, curlsocktype purpose, struct curl_sockaddr *a)
@@ -280,10 +270,23 @@ static bool is_cancelled(void *self)
     return x->q->cancel && atomic_load(x->q->cancel);
 }
 
+/* Is the time over that somebody else sets? */
+static bool is_late(const struct exchange *x)
+{
+    int64_t until_ms = x->q->until_ms ? atomic_load(x->q->until_ms) : 0;
+
+    return until_ms && clock_mono_ms() >= until_ms;
+}
+
+static bool must_stop(struct exchange *x)
+{
+    return is_cancelled(x) || is_late(x);
+}
+
 static int on_progress(void *self, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
 {
     (void)a, (void)b, (void)c, (void)d;
-    return is_cancelled(self);
+    return must_stop(self);
 }
 
 /* --- a client ------------------------------------------------------------------------------- */
@@ -472,7 +475,6 @@ static bool make_headers(struct exchange *x)
 
     if (q->body_bytes < EXPECT_MIN_BYTES)
         is_ok = (*list = curl_slist_append(NULL, "Expect:")) != NULL;
-
     for (int i = 0; i < HTTP_HEADERS_MAX && q->headers[i]; i++)
         is_ok = is_ok && add_header(list, q->headers[i]);
     if (!q->sign)
@@ -492,7 +494,7 @@ static status make_proof(struct exchange *x, const char *url)
     const char *headers[HTTP_HEADERS_MAX + 1] = { NULL };
     struct url u;
     const struct sigv4_request signed_part = {
-        .method = method_name(q->method),
+        .method = http_method_name(q->method),
         .url = &u,
         .headers = headers,
         .payload = q->body_sha256_hex,
@@ -528,8 +530,8 @@ static status judge_transfer(struct exchange *x, CURLcode code)
     }
     switch (code) {
     case CURLE_ABORTED_BY_CALLBACK:
-        snprintf(x->why, WHY_ROOM, "cancelled");
-        return ERR_CANCELLED;
+        snprintf(x->why, WHY_ROOM, "%s", is_cancelled(x) ? "cancelled" : "its time is over");
+        return is_cancelled(x) ? ERR_CANCELLED : ERR_TIMEOUT;
     case CURLE_OUT_OF_MEMORY:
         snprintf(x->why, WHY_ROOM, "no memory");
         return ERR_NOMEM;
@@ -702,7 +704,7 @@ static void begin_try(struct exchange *x)
     x->hops = 0;
     x->local = OK;
     snprintf(x->url, sizeof(x->url), "%s", x->q->url);
-    if (is_cancelled(x))
+    if (must_stop(x))
         settle(x, judge_transfer(x, CURLE_ABORTED_BY_CALLBACK));
     else
         begin_transfer(x);
@@ -844,15 +846,16 @@ static int64_t look(struct http_state *s)
     for (int i = 0; i < HTTP_FLIGHT_MAX && s->slots[i]; i++) {
         struct exchange *x = s->slots[i];
 
-        if (x->phase == RUNNING && is_cancelled(x)) {
+        if (x->phase == RUNNING && must_stop(x)) {
             detach(x);
             settle(x, judge_transfer(x, CURLE_ABORTED_BY_CALLBACK));
-        } else if (x->phase == PAUSED && (x->resume_ms <= now_ms || is_cancelled(x))) {
+        } else if (x->phase == PAUSED && (x->resume_ms <= now_ms || must_stop(x))) {
             begin_try(x);
         }
         if (x->phase == PAUSED && x->resume_ms - now_ms < wait_ms)
             wait_ms = x->resume_ms > now_ms ? x->resume_ms - now_ms : 0;
-        if ((x->phase == PAUSED || x->phase == RUNNING) && x->q->cancel && wait_ms > LOOK_MS)
+        if ((x->phase == PAUSED || x->phase == RUNNING) && (x->q->cancel || x->q->until_ms) &&
+            wait_ms > LOOK_MS)
             wait_ms = LOOK_MS;
     }
     return wait_ms;
@@ -921,70 +924,6 @@ status http_do(struct http *h, const struct http_request *q, struct http_respons
     CHECK(back == &c);
     *r = c.r;
     return c.st == OK ? OK : FAIL(c.st, "%s", c.sentence);
-}
-
-/* --- answers -------------------------------------------------------------------------------- */
-
-/* The text of <Message> in an S3 error, printable characters only; "" when there is none. */
-static const char *server_words(const struct http_response *r, char *dst, size_t room)
-{
-    const char *text = r->body.data ? strstr(r->body.data, "<Message>") : NULL;
-    size_t len = 0;
-
-    dst[0] = '\0';
-    if (!text)
-        return dst;
-    for (text += strlen("<Message>"); *text && *text != '<' && len + 1 < room; text++) {
-        if (*text >= 0x20 && *text < 0x7f)
-            dst[len++] = *text;
-    }
-    dst[len] = '\0';
-    return dst;
-}
-
-static status code_status(int code)
-{
-    if (code / 100 == 2)
-        return OK;
-    if (code == 404 || code == 410)
-        return ERR_NOTFOUND;
-    if (code == 409 || code == 412)
-        return ERR_CONFLICT;
-    if (code == 507)
-        return ERR_FULL;
-    if (code == 408 || code == 429 || (code / 100 == 5 && code != 501))
-        return ERR_UNAVAILABLE;
-    return ERR_BADARG;
-}
-
-static const char *code_meaning(int code)
-{
-    switch (code) {
-    case 400:
-        return " (bad request)";
-    case 401:
-    case 403:
-        return " (access denied; check the credentials and the address)";
-    case 404:
-    case 410:
-        return " (nothing there)";
-    case 501:
-        return " (the server cannot do this)";
-    default:
-        return code / 100 == 3 ? " (a redirect, which is not followed here)" : "";
-    }
-}
-
-status http_check(const struct http_request *q, const struct http_response *r)
-{
-    char shown[SHOWN_ROOM], words[SHOWN_ROOM];
-    status st = code_status(r->code);
-
-    if (st == OK)
-        return OK;
-    server_words(r, words, sizeof(words));
-    return FAIL(st, "%s: %s answered %d%s%s%s", url_for_people(q->url, shown, sizeof(shown)),
-                method_name(q->method), r->code, code_meaning(r->code), *words ? ": " : "", words);
 }
 
 const char *http_library(void)

@@ -63,6 +63,8 @@ struct http_request {
     int response_fd;                       /* > 0: a 2xx body is written here from offset 0 */
     int timeout_ms;                        /* for the call, tries and waits included; 0: 60,000 */
     const atomic_bool *cancel;             /* polled; or NULL */
+    const atomic_llong *until_ms;          /* clock_mono_ms at which to give up, which others move
+                                              while the call is under way; 0: never; or NULL */
 };
 
 /* The answer. Zero it before first use; http_response_free at the end. */
@@ -115,6 +117,9 @@ void http_response_free(struct http_response *r);
  * Errors: 404, 410: ERR_NOTFOUND; 409, 412: ERR_CONFLICT; 507: ERR_FULL; 408, 429 and other 5xx:
  * ERR_UNAVAILABLE, but 501 and the rest: ERR_BADARG. */
 MUST_USE status http_check(const struct http_request *q, const struct http_response *r);
+
+/* "GET". Never freed. */
+const char *http_method_name(enum http_method method);
 
 /* May the guard connect to this address (a struct sockaddr of len bytes)? Public unicast only: of
  * IPv6 only 2000::/3 without 6to4, Teredo and documentation.

@@ -78,11 +78,20 @@ static void port_on_cancel(void *self, const struct lease *lease, enum msg_verdi
     a->sink.on_cancel(a->sink.self, lease, why);
 }
 
+static void port_on_renew(void *self, const struct lease *lease, int64_t until_ms)
+{
+    struct agent *a = self;
+
+    if (a->sink.on_renew)
+        a->sink.on_renew(a->sink.self, lease, until_ms);
+}
+
 /* --- open and close --- */
 
 static status open_parts(struct agent *a, const struct agent_config *config)
 {
-    const struct agent_port port = { a, port_send, port_reconnect, port_on_job, port_on_cancel };
+    const struct agent_port port = { a,           port_send,      port_reconnect,
+                                     port_on_job, port_on_cancel, port_on_renew };
     struct agent_config named = *config;
     char host[128] = "";
     status st = OK;

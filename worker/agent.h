@@ -52,6 +52,8 @@ struct agent_sink {
      * started and has been handed back). Its result would be refused; call agent_stopped when the
      * work has stopped. */
     void (*on_cancel)(void *self, const struct lease *lease, enum msg_verdict why);
+    /* The lease is ours at least until then, by clock_mono_ms; or NULL. */
+    void (*on_renew)(void *self, const struct lease *lease, int64_t until_ms);
 };
 
 /* Make an agent. Nothing is connected yet.

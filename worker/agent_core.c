@@ -31,6 +31,7 @@
 #define HEARTBEAT_DEFAULT_MS 1000 /* until a WELCOME says */
 #define HELLO_AGAIN_MS 1000       /* an unanswered HELLO is repeated */
 #define HELLO_REFUSED_MS 5000     /* a refused one later */
+#define LEASE_MARGIN 8            /* a lease is taken to end an eighth before its time */
 #define SILENT_HEARTBEATS 3       /* then the link is given up, ... */
 #define SILENT_MIN_MS 500         /* ... but not before this */
 #define OWED_FIRST_MS 300         /* pauses between repetitions of what is owed */
@@ -56,6 +57,7 @@ struct link {
     int64_t up_since_ms;            /* UP */
     int64_t lease_ms, heartbeat_ms; /* from WELCOME */
     int64_t state_sent_ms;          /* last STATE */
+    uint64_t state_seq;             /* of it */
     int64_t state_due_ms;           /* next STATE */
     int64_t granted_total;          /* since HELLO */
     int64_t received_total;         /* JOBs since WELCOME */
@@ -69,7 +71,8 @@ struct held {
     enum held_phase phase;
     struct lease lease;
     bool is_started;
-    bool is_kept; /* HELD: computed and safe on disk; it only waits to be stored */
+    bool is_kept;      /* HELD: computed and safe on disk; it only waits to be stored */
+    uint64_t told_seq; /* of the last STATE that named it */
     int64_t started_ms;
     char stage[MSG_STAGE_MAX + 1];
     double progress;
@@ -315,14 +318,17 @@ static void send_state(struct agent_core *c, struct link *l, int64_t now_ms)
     size_t count = 0;
 
     for (size_t i = 0; i < LEASES_MAX && number_of(c, l) == c->home; i++) {
-        const struct held *h = &c->held[i];
+        struct held *h = &c->held[i];
 
-        if (h->phase == HELD || h->phase == OWED)
-            leases[count++] =
-                (struct msg_lease_state){ h->lease, h->is_started, h->progress, h->stage };
+        if (h->phase != HELD && h->phase != OWED)
+            continue;
+        leases[count++] =
+            (struct msg_lease_state){ h->lease, h->is_started, h->progress, h->stage };
+        h->told_seq = c->seq + 1; /* of this one */
     }
     m.state = (struct msg_state){ l->granted_total, leases, count };
     send_sure(c, l, &m);
+    l->state_seq = c->seq;
     l->state_sent_ms = now_ms;
     l->state_due_ms = now_ms + l->heartbeat_ms;
 }
@@ -498,6 +504,17 @@ static void on_job(struct agent_core *c, struct link *l, const struct msg *m, in
     c->port.on_job(c->port.self, &h->lease, &m->job.spec);
 }
 
+/* The store has renewed a lease that the last STATE named: it is ours for another while, counted
+ * from when that was sent, less a margin for clocks of unequal speed and for what is to be said
+ * then. */
+static void tell_renewed(struct agent_core *c, const struct link *l, const struct held *h)
+{
+    int64_t until_ms = l->state_sent_ms + l->lease_ms - l->lease_ms / LEASE_MARGIN;
+
+    if (c->port.on_renew && h->phase == HELD && h->told_seq == l->state_seq)
+        c->port.on_renew(c->port.self, &h->lease, until_ms);
+}
+
 static void on_state_ack(struct agent_core *c, struct link *l, const struct msg *m, int64_t now_ms)
 {
     for (size_t i = 0; i < m->state_ack.verdict_count; i++) {
@@ -505,6 +522,9 @@ static void on_state_ack(struct agent_core *c, struct link *l, const struct msg 
 
         if (h && is_stop_verdict(m->state_ack.verdicts[i].verdict))
             lose(c, h, m->state_ack.verdicts[i].verdict);
+        else if (h && is_up(l) && m->seq == l->state_seq &&
+                 m->state_ack.verdicts[i].verdict == VERDICT_OK)
+            tell_renewed(c, l, h);
     }
     if (is_up(l) && m->state_ack.dispatched_total > l->received_total) {
         /* Jobs were lost on the way, and with them their credit: count anew. */

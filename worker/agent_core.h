@@ -25,6 +25,8 @@ struct agent_port {
     void (*on_job)(void *self, const struct lease *lease, const struct job_spec *spec);
     /* As in struct agent_sink. */
     void (*on_cancel)(void *self, const struct lease *lease, enum msg_verdict why);
+    /* As in struct agent_sink; or NULL. */
+    void (*on_renew)(void *self, const struct lease *lease, int64_t until_ms);
 };
 
 /* What the worker says about a lease: the functions of worker/agent.h as data. */

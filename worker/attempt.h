@@ -37,6 +37,7 @@ struct attempt {
     struct frames frames;       /* the finished clip; compute fills, result reads */
     struct stages stages;       /* progress and times */
     atomic_bool cancel;         /* set by any thread: stop working */
+    atomic_llong until_ms;      /* monotonic; moved by net: the lease's end; 0: not known yet */
     enum msg_verdict why; /* why the agent took the lease away, VERDICT_NONE: it did not; under
                                    the crew's lock */
     int64_t begin_ms;     /* monotonic; when the lease came */

@@ -316,6 +316,16 @@ void crew_cancel(struct crew *c, const struct lease *lease, enum msg_verdict why
     delivery_wake(&c->delivery);
 }
 
+void crew_renew(struct crew *c, const struct lease *lease, int64_t until_ms)
+{
+    pthread_mutex_lock(&c->lock);
+    for (struct attempt *a = c->held; a; a = a->next) {
+        if (msg_lease_equal(&a->lease, lease))
+            atomic_store(&a->until_ms, until_ms);
+    }
+    pthread_mutex_unlock(&c->lock);
+}
+
 /* --- opening --------------------------------------------------------------------------------- */
 
 static status open_parts(struct crew *c, const struct crew_config *config)

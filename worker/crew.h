@@ -11,8 +11,8 @@
  * The mailboxes are bounded: a stage that is behind holds up the one before it. A bad job ends with
  * a sentence and the crew goes on. A broken device ends the crew's usefulness: ops.broken is called
  * once, and jobs fail from then on.
- * Thread: open, close and main functions by the owner; crew_take and crew_cancel by one thread,
- * net. */
+ * Thread: open, close and main functions by the owner; crew_take, crew_cancel and crew_renew by one
+ * thread, net. */
 #ifndef ONESTEP_WORKER_CREW_H
 #define ONESTEP_WORKER_CREW_H
 
@@ -96,5 +96,9 @@ void crew_take(struct crew *c, const struct lease *lease, const struct job_spec 
 
 /* Stop working on a lease; ops.stopped follows unless the attempt has ended already. */
 void crew_cancel(struct crew *c, const struct lease *lease, enum msg_verdict why);
+
+/* The lease is ours at least until then, by clock_mono_ms: no upload for it goes on beyond that.
+ * Before the first word uploads have their own time limits only. */
+void crew_renew(struct crew *c, const struct lease *lease, int64_t until_ms);
 
 #endif

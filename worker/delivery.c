@@ -13,6 +13,7 @@
 
 #define PAUSE_FIRST_MS 500
 #define PAUSE_MAX_MS 30000
+#define PROBE_MS 2000
 
 /* --- the list: under the lock ---------------------------------------------------------------- */
 
@@ -304,6 +305,25 @@ static void close_parts(struct delivery *d)
     memset(d, 0, sizeof(*d));
 }
 
+/* Ask the store at once what it can do: what will not pass is better heard before the first clip. A
+ * store that does not answer is asked again when there is something for it. */
+static status probe(struct delivery *d)
+{
+    bool has_put_new = false;
+    status st;
+
+    d->result.blob.deadline_ms = clock_mono_ms() + PROBE_MS;
+    st = blob_has_put_new(&d->result.blob, &has_put_new);
+    d->result.blob.deadline_ms = 0;
+    if (st == OK)
+        log_info("store.probed", "store=%s conditional_put=%d", d->result.url, has_put_new);
+    if (!will_pass(st))
+        return st;
+    log_warn("store.down", "store=%s error=\"%s\"", d->result.url, status_message());
+    status_clear();
+    return OK;
+}
+
 status delivery_open(struct delivery *d, const struct delivery_config *config)
 {
     status st = OK;
@@ -319,6 +339,7 @@ status delivery_open(struct delivery *d, const struct delivery_config *config)
           pthread_cond_init(&d->change, &attributes) == 0);
     pthread_condattr_destroy(&attributes);
     TRY(result_open(&d->result, config->result));
+    TRY(probe(d));
     TRY(spool_find(&found, d->result.work_dir));
     take_up(d, found);
     TRY(start_thread(d));

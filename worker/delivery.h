@@ -55,7 +55,8 @@ struct delivery {
     bool is_open;
 };
 
-/* Take up the clips that are in the folder, and start. Errors: those of result_open and spool_find;
+/* Ask the store what it can do, take up the clips that are in the folder, and start. A store that
+ * does not answer now is no error. Errors: those of result_open, spool_find and blob_has_put_new;
  * ERR_NOMEM. On error *d is closed. */
 MUST_USE status delivery_open(struct delivery *d, const struct delivery_config *config);
 

@@ -123,7 +123,8 @@ status handover_put(struct handover *h, const char *url, const struct handover_f
                               .url = url,
                               .body_fd = -1,
                               .keep_headers = "x-amz-server-side-encryption",
-                              .cancel = cancel };
+                              .cancel = cancel,
+                              .until_ms = h->until_ms };
     struct stat info;
     struct url u;
     status st = OK;

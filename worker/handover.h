@@ -26,7 +26,8 @@ struct handover_config {
 };
 
 struct handover {
-    struct http http; /* owned */
+    struct http http;             /* owned */
+    const atomic_llong *until_ms; /* as of struct http_request; the caller's, between calls */
 };
 
 /* A file to bring. Borrowed. */

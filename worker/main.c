@@ -197,6 +197,13 @@ static void on_cancel(void *self, const struct lease *lease, enum msg_verdict wh
     crew_cancel(&w->crew, lease, why);
 }
 
+static void on_renew(void *self, const struct lease *lease, int64_t until_ms)
+{
+    struct worker *w = self;
+
+    crew_renew(&w->crew, lease, until_ms);
+}
+
 static void on_start(void *self, const struct lease *lease)
 {
     struct worker *w = self;
@@ -440,7 +447,7 @@ static status open_crew(struct worker *w)
 static status open_agent(struct worker *w)
 {
     const struct worker_config *cfg = &w->cfg;
-    const struct agent_sink sink = { w, on_job, on_cancel };
+    const struct agent_sink sink = { w, on_job, on_cancel, on_renew };
     struct agent_config config = {
         .host = "",
         .device = pipeline_device(&w->pipeline),

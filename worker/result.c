@@ -34,6 +34,13 @@ void result_close(struct result *r)
     *r = (struct result){ 0 };
 }
 
+/* What ends the calls that follow early: a flag, and the end of the lease of a; or NULL. */
+static void begin_calls(struct result *r, const atomic_bool *cancel, const struct attempt *a)
+{
+    r->blob.cancel = cancel;
+    r->blob.until_ms = r->handover.until_ms = a ? &a->until_ms : NULL;
+}
+
 /* --- keys ------------------------------------------------------------------------------------ */
 
 static void base_key(const struct attempt *a, char *dst, size_t room)
@@ -119,10 +126,10 @@ status result_find(struct result *r, struct attempt *a, struct result_urls *urls
 
     *urls = (struct result_urls){ .is_adopted = false };
     manifest_key(a, key, sizeof(key));
-    r->blob.cancel = &a->cancel;
+    begin_calls(r, &a->cancel, a);
     if (st == OK)
         st = find(r, &wanted, urls, found);
-    r->blob.cancel = NULL;
+    begin_calls(r, NULL, NULL);
     return st;
 }
 
@@ -431,10 +438,10 @@ status result_hand_over(struct result *r, struct attempt *a, const struct result
 
     if (!*a->asked.put_url)
         return OK;
-    r->blob.cancel = &a->cancel;
+    begin_calls(r, &a->cancel, a);
     st = bring_stored(r, &a->lease, a->asked.put_url, media_container_type(container_of(&a->asked)),
                       urls);
-    r->blob.cancel = NULL;
+    begin_calls(r, NULL, NULL);
     return tell_published(st, urls);
 }
 
@@ -450,7 +457,7 @@ status result_store(struct result *r, const struct spool_item *item, const atomi
     bool found = false, is_shared;
 
     *urls = (struct result_urls){ .is_adopted = false };
-    r->blob.cancel = cancel;
+    begin_calls(r, cancel, a);
     attempt_key(item, owner);
     r->blob.owner = owner;
     TRY(check_wanted(cancel));
@@ -470,7 +477,7 @@ status result_store(struct result *r, const struct spool_item *item, const atomi
     if (a)
         stage_show(&a->stages, STAGE_UPLOAD, 1);
 out:
-    r->blob.cancel = NULL;
+    begin_calls(r, NULL, NULL);
     r->blob.owner = NULL;
     return st;
 }

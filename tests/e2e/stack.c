@@ -320,32 +320,39 @@ static bool broker_answers(void *self)
            ONESTEP("list", s->broker_flag, "--broker-timeout-ms=1000").code == 0;
 }
 
-static void write_yaml(struct stack *s)
+static void write_yaml(struct stack *s, const struct stack_config *c)
 {
-    char text[4096];
+    char text[8192], store[FILE_PATH_BYTES + 32];
+    int lease_ms = c->lease_ms ? c->lease_ms : 3000;
 
     snprintf(text, sizeof(text),
              "client_endpoint: tcp://127.0.0.1:%d\n"
              "worker_endpoint: tcp://127.0.0.1:%d\n"
              "redis_url: %s\n"
-             "lease_ms: 3000\n"
-             "heartbeat_ms: 300\n"
+             "lease_ms: %d\n"
+             "heartbeat_ms: %d\n"
              "retry_base_ms: 200\n"
              "retry_cap_ms: 500\n",
-             s->client_port, s->worker_port, s->redis.url);
+             s->client_port, s->worker_port, s->redis.url, lease_ms, lease_ms / 10);
     stack_write("broker.yaml", text);
+    snprintf(store, sizeof(store), "blob: \"file://%.1000s\"\n", s->data);
     snprintf(text, sizeof(text),
              "model: \"%.1000s\"\n"
              "brokers: [\"tcp://127.0.0.1:%d\"]\n"
              "input_root: /\n"
-             "blob: \"file://%.1000s\"\n"
+             "%s"
              "work_dir: \"%.1000s\"\n"
              "threads: 1\n",
-             stack_model(), s->worker_port, s->data, stack_path("work"));
+             stack_model(), s->worker_port, c->store ? c->store : store, stack_path("work"));
     stack_write("worker.yaml", text);
 }
 
 void stack_open(struct stack *s)
+{
+    stack_open_with(s, &(struct stack_config){ 0 });
+}
+
+void stack_open_with(struct stack *s, const struct stack_config *c)
 {
     memset(s, 0, sizeof(*s));
     s->client_port = free_port();
@@ -353,7 +360,7 @@ void stack_open(struct stack *s)
     snprintf(s->broker_flag, sizeof(s->broker_flag), "--broker=tcp://127.0.0.1:%d", s->client_port);
     snprintf(s->data, sizeof(s->data), "%s", stack_path("data"));
     stack_start_redis(s);
-    write_yaml(s);
+    write_yaml(s, c);
     stack_start_broker(s);
     if (!clock_wait_for(broker_answers, s, STACK_WAIT_MS) || stack_has_ended(&s->broker)) {
         stack_kill(&s->broker);

@@ -98,8 +98,17 @@ long long stack_int(const struct json_value *v, const char *key);
 /* Lines in text. */
 int stack_lines(const char *text);
 
+/* What may differ from test to test. */
+struct stack_config {
+    int lease_ms;      /* 0: 3000 */
+    const char *store; /* the workers' settings of the store, as YAML; NULL: the folder data */
+};
+
 /* Start Redis, and a broker at free ports; prepare the workers' YAML. */
 void stack_open(struct stack *s);
+
+/* As stack_open. */
+void stack_open_with(struct stack *s, const struct stack_config *c);
 
 /* Start worker number index (0 or 1). */
 void stack_add_worker(struct stack *s, int index);

@@ -311,7 +311,9 @@ void sim_worker_tick(int w)
 void sim_worker_start(int w)
 {
     struct sim_worker *k = &sim_world.workers[w];
-    const struct agent_port port = { k, port_send, port_reconnect, port_on_job, port_on_cancel };
+    const struct agent_port port = {
+        k, port_send, port_reconnect, port_on_job, port_on_cancel, NULL
+    };
     struct agent_config config = { .broker_count = BROKERS,
                                    .models = { "a", "b" },
                                    .model_count = 2,

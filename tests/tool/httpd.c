@@ -20,7 +20,8 @@
 #include "common/url.h"
 #include "tests/tool/test.h"
 
-#define OBJECTS_MAX 256
+#define OBJECTS_MAX 8192
+#define PARTS_MAX 256
 #define CONNECTIONS_MAX 256
 #define HEAD_BYTES 16384
 #define PATH_ROOM 2048
@@ -31,6 +32,7 @@ struct object {
     char meta[512];           /* its x-amz-meta- lines */
     char etag[64];            /* of one that was put together; "": the MD5 of bytes */
     struct buf bytes;
+    int puts; /* PUTs of it that were answered by 200 */
 };
 
 struct httpd_state {
@@ -38,7 +40,7 @@ struct httpd_state {
     int listener;
     pthread_t acceptor;
     pthread_mutex_t lock;
-    struct object objects[OBJECTS_MAX];
+    struct object *objects; /* OBJECTS_MAX of them; what is not used takes no memory */
     int object_count;
     struct httpd_fault fault;
     char fault_header[PATH_ROOM];
@@ -444,7 +446,7 @@ static void each_part(struct connection *c, const char *id, struct buf *list, st
 {
     char path[PATH_ROOM], etag[DIGEST_MD5_HEX_ROOM];
 
-    for (int number = 1; number < OBJECTS_MAX; number++) {
+    for (int number = 1; number < PARTS_MAX; number++) {
         struct object *o;
 
         upload_path(c, id, number, path);
@@ -467,7 +469,7 @@ static void etag_of_parts(struct connection *c, const char *id, char etag[64])
     struct buf md5s = { 0 };
     int parts = 0;
 
-    for (int number = 1; number < OBJECTS_MAX; number++) {
+    for (int number = 1; number < PARTS_MAX; number++) {
         const struct object *o;
 
         upload_path(c, id, number, path);
@@ -490,7 +492,7 @@ static void end_upload(struct connection *c, const char *id)
 {
     char path[PATH_ROOM];
 
-    for (int number = 0; number < OBJECTS_MAX; number++) {
+    for (int number = 0; number < PARTS_MAX; number++) {
         struct object *o;
 
         upload_path(c, id, number, path);
@@ -573,7 +575,9 @@ static void put_object(struct connection *c, struct answer *a)
         return;
     }
     store(c->s, c->target, c->body.data, c->body.len);
-    keep_meta(c, find(c->s, c->target));
+    o = find(c->s, c->target);
+    keep_meta(c, o);
+    o->puts++;
     a->code = 200;
     a->etag = md5_of(c->body.data, c->body.len, c->etag);
 }
@@ -679,6 +683,24 @@ static void *connection_main(void *self)
     return NULL;
 }
 
+/* In the place of a connection that has ended, or in a new one. */
+static void start_connection(struct httpd_state *s, struct connection *c)
+{
+    int i = 0;
+
+    pthread_mutex_lock(&s->lock);
+    while (i < s->connection_count && s->fds[i] >= 0)
+        i++;
+    must(i < CONNECTIONS_MAX, "too many connections");
+    if (i == s->connection_count)
+        s->connection_count++;
+    else
+        pthread_join(s->threads[i], NULL); /* it is through with the lock */
+    s->fds[i] = c->fd;
+    must(pthread_create(&s->threads[i], NULL, connection_main, c) == 0, "no thread");
+    pthread_mutex_unlock(&s->lock);
+}
+
 static void *acceptor_main(void *self)
 {
     struct httpd_state *s = self;
@@ -696,14 +718,10 @@ static void *acceptor_main(void *self)
         if (fd < 0)
             continue;
         c = calloc(1, sizeof(*c));
-        must(c && s->connection_count < CONNECTIONS_MAX, "too many connections");
+        must(c != NULL, "no memory");
         c->s = s;
         c->fd = fd;
-        pthread_mutex_lock(&s->lock);
-        s->fds[s->connection_count] = fd;
-        must(pthread_create(&s->threads[s->connection_count++], NULL, connection_main, c) == 0,
-             "no thread");
-        pthread_mutex_unlock(&s->lock);
+        start_connection(s, c);
     }
 }
 
@@ -716,6 +734,8 @@ void httpd_start(struct httpd *d, const struct httpd_config *c)
     struct httpd_state *s = calloc(1, sizeof(*s));
 
     must(s != NULL, "no memory");
+    s->objects = calloc(OBJECTS_MAX, sizeof(s->objects[0]));
+    must(s->objects != NULL, "no memory");
     s->config = *c;
     must(pthread_mutex_init(&s->lock, NULL) == 0 && pipe(s->stop_pipe) == 0, "pipe");
     s->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -749,6 +769,7 @@ void httpd_stop(struct httpd *d)
     close(s->stop_pipe[0]);
     close(s->stop_pipe[1]);
     pthread_mutex_destroy(&s->lock);
+    free(s->objects);
     free(s);
     d->state = NULL;
 }
@@ -770,6 +791,18 @@ bool httpd_stored(struct httpd *d, const char *path, struct buf *out)
         must(buf_append(out, o->bytes.data, o->bytes.len) == OK, "no memory");
     pthread_mutex_unlock(&d->state->lock);
     return o != NULL;
+}
+
+int httpd_puts(struct httpd *d, const char *path)
+{
+    const struct object *o;
+    int puts;
+
+    pthread_mutex_lock(&d->state->lock);
+    o = find(d->state, path);
+    puts = o ? o->puts : 0;
+    pthread_mutex_unlock(&d->state->lock);
+    return puts;
 }
 
 void httpd_redirect(struct httpd *d, const char *path, const char *to)

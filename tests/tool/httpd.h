@@ -72,6 +72,9 @@ void httpd_store(struct httpd *d, const char *path, const void *bytes, size_t le
 /* Append the object at path to out; is there one? */
 bool httpd_stored(struct httpd *d, const char *path, struct buf *out);
 
+/* How many PUTs of the object at path were answered by 200, those of its parts not counted. */
+int httpd_puts(struct httpd *d, const char *path);
+
 /* Answer 302 to this address for path. */
 void httpd_redirect(struct httpd *d, const char *path, const char *to);
 

@@ -169,7 +169,7 @@ FUZZ(agent, 8 << 10)
                                          .device = "cpu",
                                          .version = "fuzz",
                                          .prefetch = len % 2 };
-    const struct agent_port port = { &s, on_send, on_reconnect, on_job, on_cancel };
+    const struct agent_port port = { &s, on_send, on_reconnect, on_job, on_cancel, NULL };
 
     CHECK(arena_open(&s.arena, "frame", CODEC_ARENA_BYTES) == OK);
     CHECK(agent_core_open(&s.core, &config, &port, "00abcdefghjkmnpqrstvwxyz03") == OK);

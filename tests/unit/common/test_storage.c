@@ -385,6 +385,32 @@ TEST(storage_calls_end_at_their_deadline)
     tear_down(&k);
 }
 
+/* The end that a lease sets: it moves on while the upload goes on, and is not passed. */
+TEST(storage_uploads_end_before_their_lease)
+{
+    static const char *const steps[] = { "PUT /clips/results/job/a1/clip.mp4?partNumber=3",
+                                         "POST /clips/results/job/a1/clip.mp4?uploadId", "HEAD " };
+    atomic_llong until_ms;
+    struct rig k;
+
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        set_up(&k);
+        k.blob.until_ms = &until_ms;
+        fault(&k, &(struct httpd_fault){ .kind = HTTPD_STALL, .only = steps[i] });
+        atomic_store(&until_ms, clock_mono_ms() + 150);
+        EXPECT_STATUS(put(&k), ERR_TIMEOUT);
+        EXPECT_MESSAGE("its time is over");
+        EXPECT(clock_mono_ms() >= atomic_load(&until_ms));
+        EXPECT(clock_mono_ms() < atomic_load(&until_ms) + 15000); /* not the 60 s of a call */
+        EXPECT_STATUS(put(&k), ERR_TIMEOUT);                      /* not even begun */
+        fault(&k, &(struct httpd_fault){ .kind = HTTPD_NO_FAULT });
+        atomic_store(&until_ms, clock_mono_ms() + 60000); /* renewed */
+        EXPECT_OK(put(&k));
+        expect_file(&k);
+        tear_down(&k);
+    }
+}
+
 /* --- who asks ------------------------------------------------------------------------------- */
 
 TEST(storage_a_wrong_clock_is_corrected)

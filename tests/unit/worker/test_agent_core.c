@@ -29,6 +29,8 @@ struct world {
     struct lease last_cancel;
     enum msg_verdict last_why;
     int64_t welcome_heartbeat_ms;
+    struct lease renewed; /* last */
+    int64_t until_ms;     /* of it; 0: none was */
 };
 
 static void on_send(void *self, size_t broker, const void *bytes, size_t len)
@@ -65,6 +67,14 @@ static void on_cancel(void *self, const struct lease *lease, enum msg_verdict wh
     w->cancel_count++;
 }
 
+static void on_renew(void *self, const struct lease *lease, int64_t until_ms)
+{
+    struct world *w = self;
+
+    w->renewed = *lease;
+    w->until_ms = until_ms;
+}
+
 static struct agent_config usual_config(void)
 {
     return (struct agent_config){
@@ -81,7 +91,7 @@ static struct agent_config usual_config(void)
 static struct world *open_world(const struct agent_config *config)
 {
     static struct world w;
-    struct agent_port port = { &w, on_send, on_reconnect, on_job, on_cancel };
+    struct agent_port port = { &w, on_send, on_reconnect, on_job, on_cancel, on_renew };
 
     memset(&w, 0, sizeof(w));
     w.now_ms = 5000;
@@ -486,6 +496,36 @@ TEST(a_heartbeat_tells_every_lease)
     EXPECT(m->state.leases[0].is_started);
     EXPECT_TEXT(m->state.leases[0].stage, "unet");
     EXPECT_NEAR(m->state.leases[0].progress, 0.5, 0); /* exact in binary */
+    close_world(w);
+}
+
+/* A lease lasts, for whoever stores its clip, from the heartbeat that renewed it, less an eighth;
+ * and only the answer to the last one that named it, with the store's word, renews it. */
+TEST(storage_a_renewed_lease_says_how_long_an_upload_may_take)
+{
+    struct agent_config config = usual_config();
+    struct world *w = open_connected(&config);
+    struct msg_lease_verdict verdict = { .verdict = VERDICT_OK };
+    struct msg ack = { .type = MSG_STATE_ACK, .state_ack = { .verdicts = &verdict } };
+    int64_t sent_ms;
+
+    give_job(w, 0, 1);
+    verdict.lease = lease_of(1);
+    clear(w);
+    tick(w, 1000);
+    sent_ms = w->now_ms;
+    ack.seq = must_have_sent(w, 0, MSG_STATE)->seq;
+    tick(w, 500);
+    give(w, 0, &ack); /* the store said nothing */
+    EXPECT_INT(w->until_ms, 0);
+    ack.state_ack.verdict_count = 1;
+    ack.seq++;
+    give(w, 0, &ack); /* an answer to something else */
+    EXPECT_INT(w->until_ms, 0);
+    ack.seq--;
+    give(w, 0, &ack);
+    EXPECT(msg_lease_equal(&w->renewed, &verdict.lease));
+    EXPECT_INT(w->until_ms, sent_ms + 30000 - 30000 / 8);
     close_world(w);
 }
 

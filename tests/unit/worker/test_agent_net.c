@@ -284,7 +284,7 @@ static void start_worker(struct played *p, const struct broker_process *brokers,
                                    .device = "played",
                                    .version = "0",
                                    .heartbeat_ms = 0 };
-    struct agent_sink sink = { p, on_job, on_cancel };
+    struct agent_sink sink = { p, on_job, on_cancel, NULL };
 
     memset(p, 0, sizeof(*p));
     pthread_mutex_init(&p->lock, NULL);
