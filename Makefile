@@ -288,7 +288,7 @@ $(BUILD)/%.lua.c: %.lua
 
 # --- what people type ---------------------------------------------------------------------------
 PHOTO   := $(firstword $(wildcard ops/samples/*.jpg))
-DEMO    := $(ONESTEP) run $(PHOTO) --frames 14 --seed 7
+DEMO    := $(ONESTEP) run $(PHOTO) --width 192 --height 128 --motion-bucket 60 --seed 7
 
 deps: ; @ops/setup/deps.sh
 
@@ -369,8 +369,9 @@ install: all
 	@$(ONESTEP)-worker --man >'$(SHARE)/man/man1/onestep-worker.1'
 	@$(ONESTEP) completion bash >'$(SHARE)/bash-completion/completions/onestep'
 	@$(ONESTEP) completion zsh >'$(SHARE)/zsh/site-functions/_onestep'
-	@mkdir -p '$(SHARE)/onestep'
-	@cp -r tests/fixtures/tiny-a ops/config '$(SHARE)/onestep/'
+	@mkdir -p '$(SHARE)/onestep/checkpoints'
+	@cp -r ops/config '$(SHARE)/onestep/'
+	@cp -r ops/checkpoints/tiny-osv '$(SHARE)/onestep/checkpoints/'
 
 clean:
 	rm -rf build

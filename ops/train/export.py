@@ -1,7 +1,9 @@
-"""Write the checkpoint.  export.py WORK FOLDER
+"""Write the checkpoint from what train.py left: export.py OUT FOLDER
 
-Half precision, diffusers' layout, the moving averages of the weights.
+FOLDER gets diffusers' layout in half precision with the OSV student as its UNet. With --others,
+FOLDER/unet-teacher and FOLDER/unet-cd hold the other two.
 """
+import argparse
 import json
 import pathlib
 
@@ -9,25 +11,33 @@ import torch
 from diffusers import EulerDiscreteScheduler, StableVideoDiffusionPipeline
 from transformers import CLIPImageProcessor
 
-import common
-import train_unet
-import vae as vaes
+import nets
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def module(out, stage, name, module):
+    state = torch.load(out / f"{stage}.pt", weights_only=True)[name]
+    module.load_state_dict({k: v.float() for k, v in state.items()})
+    return module.half()
 
 
 def main():
-    args = common.arguments(__doc__, "folder")
-    cfg = args.cfg
-    basis = torch.load(f"{args.work}/axes.pt", weights_only=True)
-    vae, (unet, clip) = vaes.build(cfg["vae"]), train_unet.build(cfg)
-    both = torch.nn.ModuleDict({"unet": unet, "clip": clip})
-    for name, module in (("vae", vae.decoder), ("denoiser", both)):
-        state = torch.load(f"{args.work}/{name}.pt", weights_only=True)["ema"]
-        module.load_state_dict({k.removeprefix("mean."): v for k, v in state.items()
-                                if k.startswith("mean.")})
-    vaes.write_encoder(vae, basis)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--settings", type=pathlib.Path, default=HERE / "settings.json")
+    parser.add_argument("--student", default="osv2", help="the stage that is the UNet")
+    parser.add_argument("--others", action="store_true", help="the teacher and the CD student, too")
+    args = parser.parse_args()
+    cfg = json.loads(args.settings.read_text())
+    vae = module(args.out, "vae", "vae", nets.vae(cfg))
+    vae.register_to_config(**{"scaling_factor": json.loads(
+        (args.out / "vae.json").read_text())["scaling_factor"]})
     size = cfg["clip"]["image"]
     pipe = StableVideoDiffusionPipeline(
-        vae=vae.half(), image_encoder=clip.half(), unet=unet.half(),
+        vae=vae, image_encoder=module(args.out, "teacher", "clip", nets.image_encoder(cfg)),
+        unet=module(args.out, args.student, "unet", nets.unet(cfg)),
         scheduler=EulerDiscreteScheduler(
             num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012,
             beta_schedule="scaled_linear", prediction_type="v_prediction", use_karras_sigmas=True,
@@ -36,8 +46,11 @@ def main():
         feature_extractor=CLIPImageProcessor(size={"shortest_edge": size},
                                              crop_size={"height": size, "width": size}))
     pipe.save_pretrained(args.folder, safe_serialization=True)
-    bytes_ = sum(p.stat().st_size for p in pathlib.Path(args.folder).rglob("*") if p.is_file())
-    print(json.dumps({"folder": args.folder, "bytes": bytes_}))
+    for stage in ("teacher", "cd") if args.others else ():
+        module(args.out, stage, "unet", nets.unet(cfg)).save_pretrained(
+            args.folder / f"unet-{stage}", safe_serialization=True)
+    files = [p for p in args.folder.rglob("*") if p.is_file()]
+    print(json.dumps({"folder": str(args.folder), "bytes": sum(p.stat().st_size for p in files)}))
 
 
 if __name__ == "__main__":

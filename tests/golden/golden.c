@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/file.h"
+
 /* Activations of the largest case; also values of the test itself. */
 #define ACT_BYTES ((size_t)256 << 20)
 
@@ -43,6 +45,15 @@ void golden_close(struct golden *g)
     safetensors_close(&g->file);
 }
 
+void golden_model(const struct golden *g, char *path, size_t room)
+{
+    const char *name = golden_text(g, "checkpoint");
+
+    snprintf(path, room, "tests/fixtures/%s", name);
+    if (!file_exists(path))
+        snprintf(path, room, "ops/checkpoints/%s", name);
+}
+
 void golden_open(struct golden *g, const char *name, const char *device)
 {
     const bool is_f16 = strcmp(device, "cuda_f16") == 0;
@@ -60,7 +71,7 @@ void golden_open(struct golden *g, const char *name, const char *device)
     g->name = name;
     g->is_bf16 = is_bf16;
     g->is_f16 = is_f16;
-    snprintf(path, sizeof(path), "tests/fixtures/%s", golden_text(g, "checkpoint"));
+    golden_model(g, path, sizeof(path));
     EXPECT_OK(checkpoint_open(&g->checkpoint, path));
     st = dev_open(&g->dev, table, &config, ACT_BYTES);
     if ((is_bf16 && st == ERR_BADARG) || st == ERR_UNAVAILABLE)

@@ -34,6 +34,9 @@ void *golden_memory(size_t bytes);
  * skipped on a CPU without; "cuda_bf16" and "cuda_f16" are cuda, skipped where there is no GPU. */
 void golden_open(struct golden *g, const char *name, const char *device);
 
+/* path, of room bytes: the folder of g's checkpoint, a fixture or the sample that ships. */
+void golden_model(const struct golden *g, char *path, size_t room);
+
 /* Only the file. */
 void golden_open_file(struct golden *g, const char *name);
 

@@ -50,7 +50,7 @@ static void run(struct job *j, const char *device, const char *dump_name)
 
     if (!kern_find(device))
         test_skip("this build has no kernel table called %s", device);
-    snprintf(model, sizeof(model), "tests/fixtures/%s", golden_text(&j->g, "checkpoint"));
+    golden_model(&j->g, model, sizeof(model));
     config.model_dir = model;
     EXPECT_OK(pipeline_open(&j->p, &config));
     EXPECT_OK(pipeline_resolve(&j->p, &j->spec, j->image.width, j->image.height));
@@ -190,6 +190,8 @@ JOB(consistency1_b, "tiny-b-consistency1")
 JOB(tts_literal2_b, "tiny-b-tts-literal2")
 JOB(tts_fmid2_b, "tiny-b-tts-fmid2")
 JOB(euler3_chunk2_b, "tiny-b-euler3-chunk2")
+JOB(sample_consistency1, "tiny-osv-consistency1")
+JOB(sample_tts_fmid, "tiny-osv-tts-fmid")
 
 /* The tables agree with each other on Philox noise too, and one table with itself to the bit. */
 TEST(philox_jobs_repeat)

@@ -64,7 +64,17 @@ CASES = {
         Job(40, 56, 5, fps=30, motion_bucket=10, noise_aug=0.3, seed=13,
             sampler="euler", steps=3, guidance_min=1.0, guidance_max=3.0,
             decode_chunk_frames=2)),
+    "tiny-osv-consistency1": ("tiny-osv", (96, 64), (),
+        Job(96, 64, 4, fps=7, motion_bucket=90, noise_aug=0.02, seed=21)),
+    "tiny-osv-tts-fmid": ("tiny-osv", (90, 50), (),
+        Job(64, 48, 4, fps=7, motion_bucket=60, noise_aug=0.02, seed=22, sampler="tts_fmid")),
 }
+
+
+def folder(checkpoint):
+    """Of a fixture, or of the sample checkpoint."""
+    fixture = TESTS / "fixtures" / checkpoint
+    return fixture if fixture.exists() else TESTS.parent / "ops" / "checkpoints" / checkpoint
 
 
 def module_of(pipe, path):
@@ -81,7 +91,8 @@ class Taps:
         names = {"unet.conv_in": unet.conv_in, "unet.mid": unet.mid_block}
         names.update({f"unet.down.{i}": block for i, block in enumerate(unet.down_blocks)})
         names.update({f"unet.up.{i}": block for i, block in enumerate(unet.up_blocks)})
-        names.update({name: module_of(pipe, path) for name, path in BLOCKS[checkpoint].items()})
+        names.update({name: module_of(pipe, path)
+                      for name, path in BLOCKS.get(checkpoint, {}).items()})
         for name, module in names.items():
             self.hooks.append(module.register_forward_hook(self.tap(name), with_kwargs=True))
 
@@ -222,8 +233,8 @@ def main():
             parser.error(f"{name}: not one of {', '.join(known)}")
     args.out.mkdir(parents=True, exist_ok=True)
     names, total = args.names or known, 0
-    pipes = {checkpoint: (reference.load(TESTS / "fixtures" / checkpoint),
-                          reference.load(TESTS / "fixtures" / checkpoint, torch.float64))
+    pipes = {checkpoint: (reference.load(folder(checkpoint)),
+                          reference.load(folder(checkpoint), torch.float64))
              for checkpoint in {CASES[name][0] for name in names if name in CASES}}
     for name in names:
         if name in CASES:
