@@ -78,7 +78,8 @@ enum media_container {
 struct media_video_config {
     const char *path; /* to write; borrowed until media_video_open returns */
     enum media_container container;
-    bool use_nvenc; /* let a GPU encode MEDIA_MP4 where media_has_nvenc; not below 160 pixels */
+    bool use_nvenc; /* let a GPU encode MEDIA_MP4, not below 160 pixels; libx264 where it does not,
+                       which is logged */
     int width_px, height_px; /* even, 16 or more; of MEDIA_FRAMES 1 or more */
     int fps;                 /* frames per second, 1 or more */
 };
@@ -93,15 +94,14 @@ struct media_video {
  * take a second. */
 bool media_has_nvenc(void);
 
-/* What encodes such a video: "libx264", "h264_nvenc", "libvpx-vp9" or "png". This function can't
- * fail. */
-const char *media_encoder_name(const struct media_video_config *c);
-
 /* Start a video. MP4: H.264 High, CRF 18, index before data (faststart). WebM: VP9, CRF 24. Both:
  * yuv420p, one thread, BT.709 from 720 rows up and BT.601 below, tagged so. All: the same frames
  * give the same file; no dates, no encoder names in it.
  * Errors: ERR_BADARG (size, fps), ERR_FULL, ERR_IO naming path, ERR_NOMEM. */
 MUST_USE status media_video_open(struct media_video *v, const struct media_video_config *c);
+
+/* What encodes an open video: "libx264", "h264_nvenc", "libvpx-vp9" or "png". Never freed. */
+const char *media_video_encoder(const struct media_video *v);
 
 /* Append the next frame. rgb: [height_px][width_px][3], borrowed for the call. Errors: ERR_FULL
  * naming the path, ERR_IO, ERR_NOMEM. */

@@ -21,6 +21,7 @@
 
 #include "common/base/check.h"
 #include "common/base/file.h"
+#include "common/base/log.h"
 #include "common/media_priv.h"
 
 #define HD_ROWS 720 /* from here on players assume BT.709, below BT.601 */
@@ -79,11 +80,6 @@ static int kind_of(const struct media_video_config *c)
     return c->container == MEDIA_MP4 && c->use_nvenc && is_large ? KIND_NVENC : (int)c->container;
 }
 
-const char *media_encoder_name(const struct media_video_config *c)
-{
-    return c->container == MEDIA_FRAMES ? "png" : kinds[kind_of(c)].encoder;
-}
-
 struct media_video_state {
     int kind;                      /* index of kinds */
     char url[FILE_PATH_BYTES + 8]; /* "file:" and the path */
@@ -140,13 +136,13 @@ static int set_options(AVCodecContext *e, int kind)
 
 static status open_encoder(struct media_video_state *s, const struct media_video_config *c)
 {
-    const AVCodec *codec = avcodec_find_encoder_by_name(kinds[kind_of(c)].encoder);
+    const AVCodec *codec = avcodec_find_encoder_by_name(kinds[s->kind].encoder);
     AVCodecContext *e;
     int code;
 
     if (!codec)
         return FAIL(ERR_IO, "this machine's libavcodec has no %s; install Debian's %s",
-                    kinds[kind_of(c)].encoder, kinds[kind_of(c)].package);
+                    kinds[s->kind].encoder, kinds[s->kind].package);
     e = s->encoder = avcodec_alloc_context3(codec);
     if (!e)
         return FAIL(ERR_NOMEM, "%s: no memory for an encoder", c->path);
@@ -158,14 +154,14 @@ static status open_encoder(struct media_video_state *s, const struct media_video
     e->sample_aspect_ratio = (AVRational){ 1, 1 };
     e->thread_count = 1;
     e->flags |= AV_CODEC_FLAG_BITEXACT;
-    if (kinds[kind_of(c)].has_global_header)
+    if (kinds[s->kind].has_global_header)
         e->flags |= AV_CODEC_FLAG_GLOBAL_HEADER;
     e->color_range = AVCOL_RANGE_MPEG;
     e->colorspace = is_hd(c->height_px) ? AVCOL_SPC_BT709 : AVCOL_SPC_SMPTE170M;
     e->color_primaries = is_hd(c->height_px) ? AVCOL_PRI_BT709 : AVCOL_PRI_SMPTE170M;
     e->color_trc = is_hd(c->height_px) ? AVCOL_TRC_BT709 : AVCOL_TRC_SMPTE170M;
     e->chroma_sample_location = AVCHROMA_LOC_LEFT;
-    code = set_options(e, kind_of(c));
+    code = set_options(e, s->kind);
     if (code == 0)
         code = avcodec_open2(e, codec, NULL);
     return code < 0 ? media_failure(code, c->path, "starting the video encoder") : OK;
@@ -248,6 +244,21 @@ static status open_file(struct media_video_state *s)
     return OK;
 }
 
+/* A GPU may have gone, or have no session left: the processor does as well, and says so. */
+static status open_some_encoder(struct media_video_state *s, const struct media_video_config *c)
+{
+    status st = open_encoder(s, c);
+
+    if (st == OK || s->kind != KIND_NVENC)
+        return st;
+    log_warn("video.fallback", "from=%s to=%s error=\"%s\"", kinds[KIND_NVENC].encoder,
+             kinds[MEDIA_MP4].encoder, status_message());
+    status_clear();
+    avcodec_free_context(&s->encoder);
+    s->kind = MEDIA_MP4;
+    return open_encoder(s, c);
+}
+
 status media_video_open(struct media_video *v, const struct media_video_config *c)
 {
     status st = OK;
@@ -265,7 +276,7 @@ status media_video_open(struct media_video *v, const struct media_video_config *
     v->state = s;
     s->kind = kind_of(c);
     snprintf(s->url, sizeof(s->url), "file:%s", c->path);
-    TRY(open_encoder(s, c));
+    TRY(open_some_encoder(s, c));
     TRY(open_filter(s));
     TRY(open_scaler(s));
     TRY(open_file(s));
@@ -441,6 +452,11 @@ const char *media_container_type(enum media_container container)
 
     CHECK(container < MEDIA_CONTAINER_COUNT);
     return types[container];
+}
+
+const char *media_video_encoder(const struct media_video *v)
+{
+    return v->state ? kinds[v->state->kind].encoder : "png";
 }
 
 bool media_has_nvenc(void)

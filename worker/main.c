@@ -407,6 +407,11 @@ static status choose_encoder(struct worker *w)
         return FAIL(ERR_NOTFOUND,
                     "video_encoder: nvenc: no GPU here that encodes H.264, or not its "
                     "driver; use auto or x264");
+    log_info("video.encoder", "asked=%s h264=%s", encoder_names[w->cfg.video_encoder],
+             w->use_nvenc ? "h264_nvenc"
+             : w->cfg.video_encoder == ENCODER_AUTO
+                 ? "libx264 reason=\"no GPU here that encodes H.264\""
+                 : "libx264");
     return OK;
 }
 

@@ -169,7 +169,7 @@ static struct media_video_config video_of(const struct result *r, const struct j
 /* Frames into files; the poster is the first frame. Only busy time counts, waiting is the
  * clip's. */
 static status encode(const struct result *r, struct attempt *a, const char *video_path,
-                     const char *poster_path)
+                     const char *poster_path, const char **encoder)
 {
     status st = OK;
     const struct job_spec *spec = &a->spec;
@@ -184,6 +184,7 @@ static status encode(const struct result *r, struct attempt *a, const char *vide
         if (i == 0) {
             TRY(media_png_write(poster_path, rgb, config.width_px, config.height_px));
             TRY(media_video_open(&video, &config));
+            *encoder = media_video_encoder(&video);
         }
         TRY(media_video_add(&video, rgb));
         stage_end(&a->stages, STAGE_ENCODE, begin);
@@ -222,10 +223,10 @@ out:
     return st;
 }
 
-static status keep(struct result *r, struct attempt *a, struct spool_item *item)
+static status keep(struct result *r, struct attempt *a, struct spool_item *item,
+                   const char *encoder)
 {
     status st = OK;
-    const struct media_video_config video = video_of(r, &a->spec, "");
     struct manifest manifest = { .maker = &r->maker, .attempt = a };
     struct buf text = { .max_bytes = LIMIT_TEXT_FILE_BYTES };
     char name[16];
@@ -237,7 +238,7 @@ static status keep(struct result *r, struct attempt *a, struct spool_item *item)
     TRY(describe(r, a, item, video_name(&a->spec, name),
                  media_container_type(container_of(&a->spec))));
     TRY(describe(r, a, item, POSTER, "image/png"));
-    manifest.encoder = media_encoder_name(&video);
+    manifest.encoder = encoder;
     manifest.video = item->files[0].out;
     manifest.poster = item->files[1].out;
     TRY(manifest_write(&text, &manifest));
@@ -266,13 +267,14 @@ status result_make(struct result *r, struct attempt *a, struct spool_item **item
 {
     status st = OK;
     char video[FILE_PATH_BYTES], poster[FILE_PATH_BYTES], name[16];
+    const char *encoder = "";
 
     *item = NULL;
     TRY(spool_begin(item, r->work_dir, &a->lease));
     TRY(spool_path(*item, video_name(&a->spec, name), video));
     TRY(spool_path(*item, POSTER, poster));
-    TRY(encode(r, a, video, poster));
-    TRY(keep(r, a, *item));
+    TRY(encode(r, a, video, poster, &encoder));
+    TRY(keep(r, a, *item, encoder));
     return OK;
 out:
     st = give_up(a, *item, st);

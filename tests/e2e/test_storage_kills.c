@@ -167,11 +167,13 @@ static void kill_once(struct kills *k)
     EXPECT(clock_wait_for(has_settled, k, STACK_WAIT_MS));
     submit_one(k);
     EXPECT(clock_wait_for(has_begun, &m, STACK_WAIT_MS));
-    /* Half of them in the middle of what is stored, the others at any time, encoding included. */
-    if (dice & 1)
+    /* Half of them in the middle of what is stored, unless that ends before; the others at any
+     * time, encoding included. */
+    m.at_ms = clock_mono_ms() + (int64_t)((dice >> 1) % MOMENT_MS);
+    if (dice & 1) {
         m.requests = httpd_requests(&k->store) + 1 + (int)((dice >> 1) % REQUESTS);
-    else
-        m.at_ms = clock_mono_ms() + (int64_t)((dice >> 1) % MOMENT_MS);
+        m.at_ms = clock_mono_ms() + 2 * MOMENT_MS;
+    }
     EXPECT(clock_wait_for(has_come, &m, STACK_WAIT_MS));
     EXPECT(!stack_has_ended(&k->s.workers[0])); /* by itself */
     stack_kill(&k->s.workers[0]);

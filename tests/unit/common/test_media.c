@@ -514,37 +514,57 @@ TEST(storage_a_video_of_720_rows_is_bt709)
     free(want);
 }
 
-/* Small videos never go to the GPU; others do where there is one. */
+/* Small videos never go to the GPU; others do where there is one, and to libx264, with a line in
+ * the log, where there is none. */
 TEST(storage_nvenc_encodes_where_there_is_one)
 {
-    struct media_video_config c = {
-        .path = tmp_path("gpu.mp4"), .use_nvenc = true, .width_px = 128, .height_px = 256, .fps = 7
+    static const struct {
+        int width_px;
+        enum media_container container;
+        const char *with, *without; /* a GPU */
+    } rows[] = {
+        { 128, MEDIA_MP4, "libx264", "libx264" },
+        { 256, MEDIA_MP4, "h264_nvenc", "libx264" },
+        { 256, MEDIA_WEBM, "libvpx-vp9", "libvpx-vp9" },
+        { 256, MEDIA_FRAMES, "png", "png" },
     };
-    struct media_video v = { 0 };
-    struct media_video_info info;
+    bool has = media_has_nvenc();
     uint8_t *rgb = calloc(256 * 256, 3);
+    char log[FILE_PATH_BYTES];
+    struct buf text = { 0 };
 
     EXPECT(rgb);
-    EXPECT_TEXT(media_encoder_name(&c), "libx264");
-    c.width_px = 256;
-    EXPECT_TEXT(media_encoder_name(&c), "h264_nvenc");
-    c.container = MEDIA_WEBM;
-    EXPECT_TEXT(media_encoder_name(&c), "libvpx-vp9");
-    c.container = MEDIA_MP4;
-    if (!media_has_nvenc()) {
-        EXPECT(media_video_open(&v, &c) != OK);
-        EXPECT(!file_exists(c.path));
-        test_skip("no GPU here that encodes H.264");
+    EXPECT_OK(file_join(log, sizeof(log), test_tmpdir(), "log"));
+    EXPECT(freopen(log, "w", stderr));
+    for (size_t row = 0; row < sizeof(rows) / sizeof(rows[0]); row++) {
+        static const char *const names[] = { "gpu.mp4", "gpu.webm", "gpu.tar" };
+        const struct media_video_config c = { .path = tmp_path(names[rows[row].container]),
+                                              .container = rows[row].container,
+                                              .use_nvenc = true,
+                                              .width_px = rows[row].width_px,
+                                              .height_px = 256,
+                                              .fps = 7 };
+        struct media_video v = { 0 };
+        struct media_video_info info;
+
+        EXPECT_OK(media_video_open(&v, &c));
+        EXPECT_TEXT(media_video_encoder(&v), has ? rows[row].with : rows[row].without);
+        for (int i = 0; i < 5; i++) {
+            paint(rgb, c.width_px, 256, i);
+            EXPECT_OK(media_video_add(&v, rgb));
+        }
+        EXPECT_OK(media_video_finish(&v));
+        if (c.container == MEDIA_FRAMES)
+            continue;
+        EXPECT_OK(media_video_probe(&info, c.path));
+        EXPECT_TEXT(info.codec, c.container == MEDIA_MP4 ? "h264" : "vp9");
+        EXPECT_INT(info.frame_count, 5);
     }
-    EXPECT_OK(media_video_open(&v, &c));
-    for (int i = 0; i < 5; i++) {
-        paint(rgb, 256, 256, i);
-        EXPECT_OK(media_video_add(&v, rgb));
-    }
-    EXPECT_OK(media_video_finish(&v));
-    EXPECT_OK(media_video_probe(&info, c.path));
-    EXPECT_TEXT(info.codec, "h264");
-    EXPECT_INT(info.frame_count, 5);
+    fflush(stderr);
+    EXPECT_OK(file_read(log, 1 << 20, &text));
+    EXPECT(has ==
+           !strstr(text.len ? text.data : "", "video.fallback from=h264_nvenc to=libx264 error="));
+    buf_free(&text);
     free(rgb);
 }
 
