@@ -120,8 +120,11 @@ EMBED_C    := $(patsubst %,$(BUILD)/%.c,$(wildcard common/*.lua))
 CU         := $(wildcard kernels/cuda/*.cu)
 FATBINS    := $(if $(filter 1,$(CUDA)),$(CU:%.cu=$(BUILD)/%.fatbin))
 NVCC_FLAGS := -std=c++17 -O3 -I. -Werror all-warnings
-NVCC_ARCHS := $(foreach a,80 89,-gencode arch=compute_$a,code=sm_$a)
-NVCC_ARCHS += -gencode arch=compute_90,code=[sm_90,compute_90]
+NVCC_OLDER := $(foreach a,80 89,-gencode arch=compute_$a,code=sm_$a)
+NVCC_ARCHS := $(NVCC_OLDER) -gencode arch=compute_90,code=[sm_90,compute_90]
+# wgmma is in sm_90a alone; for every other card the same file is an empty module.
+NVCC_WGMMA := $(NVCC_OLDER) -gencode arch=compute_90a,code=sm_90a
+NVCC_WGMMA += -gencode arch=compute_100,code=compute_100
 BUILTIN_C  := $(BUILD)/kernels/cuda/cuda_builtin.c
 
 GEN_kernels := $(BUILTIN_C).o
@@ -272,6 +275,7 @@ $(call obj,$(SRC_proto) $(wildcard tests/unit/proto/*.c)): | $(PB_H)
 # Kept, so that a debugger and a reader find them.
 .SECONDARY: $(PB_C) $(PB_H) $(EMBED_C) $(BUILTIN_C) $(FATBINS)
 
+$(BUILD)/kernels/cuda/cuda_wgmma.fatbin: NVCC_ARCHS := $(NVCC_WGMMA)
 $(BUILD)/%.fatbin: %.cu
 	@mkdir -p $(@D); echo "  NVCC $<"
 	$(Q)$(NVCC) -fatbin $(NVCC_ARCHS) $(NVCC_FLAGS) -MMD -MP -MF $@.d -o $@ $<

@@ -1,6 +1,8 @@
 /* Convolutions and linear layers: each is one product, see cuda_gemm.h. */
 #include "kernels/cuda/cuda_gemm.h"
 
+#include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kernels/cuda/cuda_priv.h"
@@ -12,9 +14,14 @@
 /* Channels of a convolution that is folded; with more it is not. */
 #define FOLDED_CI_MAX 4096
 
-/* Bytes of shared memory of each tile: four slices of both operands, of 32 channels. */
-#define LARGE_SHARED_BYTES (4 * (128 + 128) * CUDA_GEMM_DEPTH * 2)
-#define SMALL_SHARED_BYTES (4 * (64 + 64) * CUDA_GEMM_DEPTH * 2)
+/* Bytes of shared memory for slices of both operands, rows of each of `depth` channels. */
+#define SLICES_BYTES(slices, rows, depth) ((slices) * (rows) * (depth)*2)
+
+/* Channels that a Hopper tile multiplies at a time. */
+#define HOPPER_DEPTH 64
+
+/* Rows of a frame that are worth half of its tile. */
+#define HOPPER_ROWS_MIN 64
 
 /* A weight [co][taps][ci] to be packed. */
 struct matrix {
@@ -138,37 +145,144 @@ static status set_weight(struct cuda_ctx *c, struct cuda_gemm *g, const struct m
     return cuda_weight(c, m->weight, &layout, &g->w);
 }
 
-/* Sums, small enough for 32-bit indices of rows and columns of a tile. */
-static status run(struct cuda_ctx *c, const struct cuda_gemm *g, const struct tensor *x,
-                  bool is_gated)
+/* The kernels, and the tile of each. */
+enum tile_kind { TILE_LARGE, TILE_SMALL, TILE_ODD, TILE_HOPPER, TILE_HOPPER_WIDE };
+
+static const struct tile {
+    const char *plain, *norm, *gated; /* names, NULL: there is none */
+    int64_t rows, columns;            /* of results that a block makes */
+    uint32_t threads, shared_bytes;   /* of a block */
+} tiles[] = {
+    [TILE_LARGE] = { "gemm_large", "gemm_large_norm", "gemm_large_gated", 128, 128, 128,
+                     SLICES_BYTES(4, 128 + 128, 32) },
+    [TILE_SMALL] = { "gemm_small", "gemm_small_norm", "gemm_small_gated", 64, 64, 128,
+                     SLICES_BYTES(4, 64 + 64, 32) },
+    [TILE_ODD] = { "gemm_odd", "gemm_odd_norm", "gemm_odd_gated", 64, 64, 128,
+                   SLICES_BYTES(4, 64 + 64, 32) },
+    [TILE_HOPPER] = { "gemm_hopper", NULL, "gemm_hopper_gated", 128, 128, 256,
+                      SLICES_BYTES(3, 128 + 128, 64) + 1024 },
+    [TILE_HOPPER_WIDE] = { "gemm_hopper_wide", NULL, "gemm_hopper_wide_gated", 128, 256, 256,
+                           SLICES_BYTES(4, 128 + 256, 64) + 1024 },
+};
+
+static int64_t blocks_of(const struct cuda_gemm *g, enum tile_kind kind)
 {
-    static const char *const names[3][3] = {
-        { "gemm_large", "gemm_large_norm", "gemm_large_gated" },
-        { "gemm_small", "gemm_small_norm", "gemm_small_gated" },
-        { "gemm_odd", "gemm_odd_norm", "gemm_odd_gated" },
-    };
-    /* Large tiles read less and need as many blocks as there are multiprocessors. */
-    const int64_t phases = g->is_folded ? 4 : 1, x_rows = x->n * x->h * x->w;
-    const int64_t large = cuda_parts(g->rows, 128) * cuda_parts(g->co, 128) * phases;
-    const int size = g->ci % 8 != 0 ? 2 : large < c->info.multiprocessors || g->co <= 64 ? 1 : 0;
-    const int64_t side = size == 0 ? 128 : 64;
-    const int64_t tiles = cuda_parts(g->rows, side) * cuda_parts(g->co, side);
+    const int64_t phases = g->is_folded ? 4 : 1;
+
+    return cuda_parts(g->rows, tiles[kind].rows) * cuda_parts(g->co, tiles[kind].columns) * phases;
+}
+
+/* Large tiles read less and need as many blocks as there are multiprocessors.
+ * CAREFUL: whether wgmma is used depends on one frame alone. Its sums are rounded in another way
+ * than mma's, and a frame's bits shall not depend on the frames beside it; those of the mma tiles
+ * are the same. */
+static enum tile_kind choose(const struct cuda_ctx *c, const struct cuda_gemm *g,
+                             const struct tensor *x)
+{
+    const int64_t enough = c->info.multiprocessors;
+
+    if (g->ci % 8 != 0)
+        return TILE_ODD;
+    if (c->has_wgmma && g->ci % HOPPER_DEPTH == 0 && g->co > 64 && !g->factor &&
+        x->h * x->w >= HOPPER_ROWS_MIN) {
+        /* The wide tile is faster, but for the columns that it makes in vain. */
+        return (g->co % 256 == 0 || g->co > 512) && blocks_of(g, TILE_HOPPER_WIDE) >= enough
+                   ? TILE_HOPPER_WIDE
+                   : TILE_HOPPER;
+    }
+    return g->co <= 64 || blocks_of(g, TILE_LARGE) < enough ? TILE_SMALL : TILE_LARGE;
+}
+
+static status launch(struct cuda_ctx *c, const struct cuda_gemm *g, enum tile_kind kind,
+                     bool is_gated)
+{
+    const struct tile *t = &tiles[kind];
+    const int64_t phases = g->is_folded ? 4 : 1;
     const struct cuda_call call = {
-        .name = names[size][is_gated    ? 2
-                            : g->factor ? 1
-                                        : 0],
-        .grid = { (uint32_t)tiles, (uint32_t)phases },
-        .block = { 128 },
-        .shared_bytes = size == 0 ? LARGE_SHARED_BYTES : SMALL_SHARED_BYTES,
+        .name = is_gated    ? t->gated
+                : g->factor ? t->norm
+                            : t->plain,
+        .grid = { (uint32_t)(blocks_of(g, kind) / phases), (uint32_t)phases },
+        .block = { t->threads },
+        .shared_bytes = t->shared_bytes,
         .args = g,
         .args_bytes = sizeof(*g),
     };
 
+    return cuda_launch(c, &call);
+}
+
+static status run(struct cuda_ctx *c, const struct cuda_gemm *g, const struct tensor *x,
+                  bool is_gated)
+{
+    const enum tile_kind kind = choose(c, g, x);
+    const int64_t x_rows = x->n * x->h * x->w;
+
     /* Rows have 32-bit numbers on the device; those of whole tiles too. */
-    if (tiles > INT32_MAX || g->rows > INT32_MAX - 128 || x_rows > INT32_MAX)
+    if (blocks_of(g, kind) > INT32_MAX || g->rows > INT32_MAX - 128 || x_rows > INT32_MAX)
         return FAIL(ERR_NOMEM, "a product of %lld rows is larger than one launch",
                     (long long)(g->rows > x_rows ? g->rows : x_rows));
-    return cuda_launch(c, &call);
+    return launch(c, g, kind, is_gated);
+}
+
+/* A product of small whole numbers: every way to sum them gives the same floats. */
+enum { TRIAL_ROWS = 200, TRIAL_CI = 640, TRIAL_CO = 256, TRIAL_TILES = 3 };
+
+/* Its operands and results in memory. */
+struct trial {
+    uint16_t x[TRIAL_ROWS * TRIAL_CI], w[TRIAL_CO * TRIAL_CI];
+    uint16_t y[TRIAL_TILES][TRIAL_ROWS * TRIAL_CO];
+};
+
+static void fill_trial(uint16_t *to, size_t count, bool is_half)
+{
+    uint32_t state = 1;
+
+    for (size_t i = 0; i < count; i++) {
+        state = state * 1664525 + 1013904223; /* any generator will do */
+        to[i] = cuda_narrow((float)(int)(state >> 29) - 3, is_half);
+    }
+}
+
+status cuda_try_wgmma(struct cuda_ctx *c, bool *is_right)
+{
+    static const enum tile_kind kinds[TRIAL_TILES] = { TILE_LARGE, TILE_HOPPER, TILE_HOPPER_WIDE };
+    struct trial *t;
+    cuda_ptr at;
+    status st = OK;
+
+    *is_right = false;
+    /* wgmma is in no card before or after compute capability 9.0. */
+    if (c->info.capability != 90)
+        return OK;
+    t = calloc(1, sizeof(*t));
+    if (!t)
+        return FAIL(ERR_NOMEM, "no %zu bytes of memory to try wgmma", sizeof(*t));
+    /* The results too: each differs from the others until it is made. */
+    fill_trial((uint16_t *)t, sizeof(*t) / sizeof(uint16_t), c->base.layout.dtype == KERN_F16);
+    TRY(cuda_scratch(c, sizeof(*t), &at));
+    TRY(c->driver->upload(c->device, at, t, sizeof(*t)));
+    for (int i = 0; i < TRIAL_TILES; i++) {
+        const struct cuda_gemm g = { .x = at,
+                                     .w = at + offsetof(struct trial, w),
+                                     .y = at + offsetof(struct trial, y[i]),
+                                     .rows = TRIAL_ROWS,
+                                     .co = TRIAL_CO,
+                                     .co_padded = TRIAL_CO,
+                                     .ci = TRIAL_CI,
+                                     .ci_padded = TRIAL_CI,
+                                     .taps = 1,
+                                     .source = CUDA_GEMM_ROWS,
+                                     .scale = 1 };
+
+        TRY(launch(c, &g, kinds[i], false));
+    }
+    TRY(c->driver->download(c->device, t, at, sizeof(*t)));
+    *is_right = memcmp(t->y[0], t->y[1], sizeof(t->y[0])) == 0 &&
+                memcmp(t->y[0], t->y[2], sizeof(t->y[0])) == 0;
+out:
+    free(t);
+    return st;
 }
 
 static struct matrix matrix_of_conv(const struct conv *layer)

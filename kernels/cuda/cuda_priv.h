@@ -33,6 +33,7 @@ struct cuda_ctx {
     const struct cuda_driver *driver;             /* libcuda, or a test's interpreter */
     struct cuda_device *device;                   /* owned */
     struct cuda_info info;                        /* of device */
+    bool has_wgmma;                               /* Hopper's products are there and right */
     cuda_ptr scratch;                             /* CUDA_SCRATCH_BYTES */
     cuda_ptr weights;                             /* one block for the device's copies of weights */
     size_t weights_bytes;                         /* its size */
@@ -100,6 +101,10 @@ MUST_USE status cuda_scratch(struct cuda_ctx *c, size_t bytes, cuda_ptr *p);
 /* value as a 16-bit element, rounded to nearest even; is_half: IEEE half, else bfloat16. This
  * function can't fail. */
 uint16_t cuda_narrow(float value, bool is_half);
+
+/* *is_right = whether this card's wgmma makes the same of a product with exact sums as its mma;
+ * false for a card without. Uses the scratch block. Errors: ERR_DEVICE, ERR_NOMEM. */
+MUST_USE status cuda_try_wgmma(struct cuda_ctx *c, bool *is_right);
 
 /* The kernels: contracts and formulas are those of the argument structs in kern.h. */
 status cuda_conv2d(struct kern_ctx *ctx, const struct kern_conv2d *a);

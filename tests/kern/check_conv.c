@@ -148,6 +148,23 @@ static const struct size2d model_sizes[] = {
       .up_w = 14 },
 };
 
+/* Enough tiles of every kind for a large GPU: wide and narrow, behind resampling, odd columns. */
+static const struct size2d large_sizes[] = {
+    { .n = 2, .h = 65, .w = 131, .ci = 64, .co = 256, .kernel = 3, .stride = 1, .pad = 1 },
+    { .n = 3, .h = 61, .w = 93, .ci = 64, .co = 72, .kernel = 3, .stride = 1, .pad = 1 },
+    { .n = 1, .h = 131, .w = 263, .ci = 64, .co = 128, .kernel = 3, .stride = 2, .pad = 1 },
+    { .n = 2,
+      .h = 33,
+      .w = 67,
+      .ci = 64,
+      .co = 256,
+      .kernel = 3,
+      .stride = 1,
+      .pad = 1,
+      .up_h = 66,
+      .up_w = 134 },
+};
+
 TEST(conv2d_at_the_models_shapes)
 {
     struct check_rig rig;
@@ -267,6 +284,9 @@ TEST_TIMEOUT(cuda_convolutions_are_the_reference, 300)
         }
         for (size_t i = 0; i < sizeof(model_sizes) / sizeof(model_sizes[0]); i++)
             conv2d_case(&rig, &model_sizes[i], false);
+        for (size_t i = 0; i < sizeof(large_sizes) / sizeof(large_sizes[0]); i++)
+            conv2d_case(&rig, &large_sizes[i], large_sizes[i].n > 1);
+        temporal_case(&rig, 3, 57, 64, 128);
         check_rig_close(&rig);
     }
 }

@@ -89,11 +89,9 @@ TEST(linear_of_a_frame_does_not_depend_on_its_batch)
     check_rig_close(&rig);
 }
 
-static void geglu_case(const struct check_rig *rig)
+static void geglu_case(const struct check_rig *rig, int64_t rows, struct linear layer)
 {
     struct check c = { .call = call_geglu, .is_bf16 = check_rounds(rig) };
-    struct linear layer = random_layer();
-    int64_t rows = CHECK_PICK(1, 2, 11, 13, 64, 200);
     struct kern_geglu a = { .layer = &layer };
 
     layer.out *= 2;
@@ -118,7 +116,7 @@ TEST(geglu_is_the_reference)
 
     check_rig_open(&rig, &kern_cpu);
     for (int i = 0; i < check_cases(CASES); i++)
-        geglu_case(&rig);
+        geglu_case(&rig, CHECK_PICK(1, 2, 11, 13, 64, 200), random_layer());
     check_rig_close(&rig);
 }
 
@@ -131,7 +129,7 @@ TEST(bf16_linear_and_geglu_are_the_reference)
     for (int i = 0; i < check_cases(CASES); i++) {
         linear_case(&rig, CHECK_PICK(1, 2, 3), CHECK_PICK(1, 2, 5, 11, 12, 13, 63, 200),
                     random_layer(), i % 4 == 0);
-        geglu_case(&rig);
+        geglu_case(&rig, CHECK_PICK(1, 2, 11, 13, 64, 200), random_layer());
     }
     linear_case(&rig, 1, 3, (struct linear){ .in = 1280, .out = 5120 }, false);
     linear_case(&rig, 1, 1, (struct linear){ .in = 70000, .out = 40 }, false);
@@ -147,13 +145,18 @@ TEST_TIMEOUT(cuda_linear_and_geglu_are_the_reference, 300)
         for (int i = 0; i < check_cases(CASES); i++) {
             linear_case(&rig, CHECK_PICK(1, 2, 3), CHECK_PICK(1, 2, 5, 11, 12, 13, 63, 200),
                         random_layer(), i % 4 == 0);
-            geglu_case(&rig);
+            geglu_case(&rig, CHECK_PICK(1, 2, 11, 13, 64, 200), random_layer());
         }
         linear_case(&rig, 1, 3, (struct linear){ .in = 1280, .out = 5120 }, false);
         /* Tensor cores cut what their sums carry instead of rounding it: 2^-24 of the sum for
          * each 16 products, which is under the result's own rounding up to the longest layer. */
         linear_case(&rig, 1, 1, (struct linear){ .in = 11520, .out = 40 }, false);
+        /* Enough tiles of each size for a large card. */
         linear_case(&rig, 3, 2100, (struct linear){ .in = 64, .out = 320 }, false);
+        linear_case(&rig, 3, 2100, (struct linear){ .in = 192, .out = 648 }, false);
+        linear_case(&rig, 2, 130, (struct linear){ .in = 320, .out = 136 }, true);
+        geglu_case(&rig, 6300, (struct linear){ .in = 128, .out = 320 });
+        geglu_case(&rig, 133, (struct linear){ .in = 64, .out = 96 });
         check_rig_close(&rig);
     }
 }
