@@ -162,9 +162,11 @@ void test_expect_near(const char *file, int line, const char *expr, double got, 
 
 const char *test_tmpdir(void)
 {
-    if (!harness.has_test_dir && mkdir(harness.test_dir, 0700) != 0)
-        test_fail(__FILE__, __LINE__, "mkdir %s: %s", harness.test_dir, strerror(errno));
-    harness.has_test_dir = true;
+    if (!harness.has_test_dir) {
+        if (mkdir(harness.test_dir, 0700) != 0)
+            test_fail(__FILE__, __LINE__, "mkdir %s: %s", harness.test_dir, strerror(errno));
+        harness.has_test_dir = true;
+    }
     return harness.test_dir;
 }
 
