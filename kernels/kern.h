@@ -213,6 +213,7 @@ struct kern_config {
     int isa;     /* highest instruction set for kern_cpu, enum kern_isa; KERN_ISA_AUTO: the best */
     enum kern_precision precision; /* of products */
     int ordinal;                   /* number of the GPU, for kern_cuda */
+    bool use_wgmma;      /* kern_cuda: Hopper's own products, where a trial at open is right */
     size_t weight_bytes; /* of host memory with the model's weights, so that kern_cuda keeps room */
     const struct cuda_target *target; /* for kern_cuda: what to use instead of libcuda, or NULL */
     struct kern_layout layout; /* for kern_plan alone: the layout of the table that is planned for;

@@ -39,6 +39,7 @@ struct worker_config {
     int64_t threads;
     int isa;
     int precision;
+    bool cuda_wgmma;
     int64_t memory_max_bytes;
     char input_root[FILE_PATH_BYTES];
     bool allow_private_hosts;
@@ -101,6 +102,8 @@ static const struct config_row rows[] = {
     CHOICE(precision, "auto", precision_names,
            "what products round to: f32, bf16 (on cpu it needs AVX512_BF16 or AMX), or f16 (cuda); "
            "auto: bf16 on cuda, else f32"),
+    BOOL(cuda_wgmma, "false",
+         "products by wgmma on a Hopper GPU, after a trial at start; no GPU has run them yet"),
     INT(memory_max_bytes, 0, 1e15, "0", "bytes",
         "memory for weights, activations and frames; 0: three quarters of the machine's"),
     TEXT(input_root, "", "folders with file:// images, with : between; empty: none"),
@@ -335,7 +338,8 @@ static status open_pipeline(struct worker *w)
         .device = cfg->device,
         .kern = { .threads = (int)cfg->threads,
                   .isa = cfg->isa,
-                  .precision = (enum kern_precision)cfg->precision },
+                  .precision = (enum kern_precision)cfg->precision,
+                  .use_wgmma = cfg->cuda_wgmma },
         .memory_max_bytes = (size_t)cfg->memory_max_bytes,
         .is_plan = cfg->plan[0] != '\0',
     };

@@ -153,7 +153,7 @@ static const struct tile {
     int64_t rows, columns;            /* of results that a block makes */
     uint32_t threads, shared_bytes;   /* of a block */
 } tiles[] = {
-    [TILE_LARGE] = { "gemm_large", "gemm_large_norm", "gemm_large_gated", 128, 128, 128,
+    [TILE_LARGE] = { "gemm_large", "gemm_large_norm", "gemm_large_gated", 128, 128, 256,
                      SLICES_BYTES(4, 128 + 128, 32) },
     [TILE_SMALL] = { "gemm_small", "gemm_small_norm", "gemm_small_gated", 64, 64, 128,
                      SLICES_BYTES(4, 64 + 64, 32) },

@@ -33,6 +33,9 @@ struct tile {
     static const int BYTES_A = BM * DEPTH * 2, BYTES_B = BN * DEPTH * 2;
     static const int FRAGMENTS_M = WM / 16, FRAGMENTS_N = WN / 8;
     static const int STEPS = DEPTH / 16; /* of 16 channels, in a slice */
+    /* Where registers suffice for two sets of operands; with 8 warps to a block the others'
+     * products hide the reads. */
+    static const bool READS_AHEAD = BM / WM * (BN / WN) < 8;
 
     static_assert(THREADS / 32 * results<T, WN, IS_GATED>::FLOATS * 4 <=
                       STAGES * (BYTES_A + BYTES_B),
@@ -258,11 +261,16 @@ struct tile {
             copy_async_commit();
         }
         arrive(0, normalised);
-        read(f[0], 0, 0);
+        if (READS_AHEAD)
+            read(f[0], 0, 0);
         for (int s = 0; s < slices; s++) {
 #pragma unroll
             for (int step = 0; step < STEPS; step++) {
-                if (step + 1 < STEPS) {
+                if (!READS_AHEAD) {
+                    read(f[step % 2], s % STAGES, step);
+                    if (step + 1 == STEPS && s + 1 < slices)
+                        arrive(s + 1, normalised);
+                } else if (step + 1 < STEPS) {
                     read(f[(step + 1) % 2], s % STAGES, step + 1);
                 } else if (s + 1 < slices) {
                     arrive(s + 1, normalised);
@@ -299,7 +307,7 @@ extern __shared__ __align__(128) char gemm_shared[];
     GEMM(name##_gated_##suffix, type, BM, BN, WM, WN, is_vector, false, true)
 
 #define GEMM_TYPE(suffix, type)                                                                    \
-    GEMM_KINDS(gemm_large, suffix, type, 128, 128, 64, 64, true)                                   \
+    GEMM_KINDS(gemm_large, suffix, type, 128, 128, 64, 32, true)                                   \
     GEMM_KINDS(gemm_small, suffix, type, 64, 64, 32, 32, true)                                     \
     GEMM_KINDS(gemm_odd, suffix, type, 64, 64, 32, 32, false)
 

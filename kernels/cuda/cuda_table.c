@@ -74,7 +74,8 @@ static status cuda_open(struct kern_ctx **ctx, const struct kern_config *config)
     c->weights_bytes = weights_bound(config->weight_bytes);
     TRY(c->driver->alloc(c->device, c->weights_bytes, &c->weights));
     TRY(c->driver->alloc(c->device, CUDA_SCRATCH_BYTES, &c->scratch));
-    TRY(cuda_try_wgmma(c, &c->has_wgmma));
+    if (config->use_wgmma)
+        TRY(cuda_try_wgmma(c, &c->has_wgmma));
     snprintf(c->base.description, sizeof(c->base.description), "cuda:%d, %s, %s, %s, %s",
              config->ordinal, c->info.name, c->base.layout.dtype == KERN_F16 ? "f16" : "bf16",
              c->driver->name, c->has_wgmma ? "wgmma" : "mma");

@@ -73,10 +73,12 @@ void check_rig_open_bf16(struct check_rig *rig)
     open_rig(rig, &kern_cpu, config, KERN_ISA_AVX512_BF16);
 }
 
-void check_rig_open_cuda(struct check_rig *rig, enum kern_precision precision)
+void check_rig_open_cuda(struct check_rig *rig, enum kern_precision precision, bool use_wgmma)
 {
     const struct kern_config plain = { .threads = 1 };
-    const struct kern_config config = { .precision = precision, .weight_bytes = 64 << 20 };
+    const struct kern_config config = { .precision = precision,
+                                        .weight_bytes = 64 << 20,
+                                        .use_wgmma = use_wgmma };
     status st;
 
     /* Half of the last place: of 8 significant bits, or of 11. */

@@ -65,7 +65,7 @@ void check_rig_open(struct check_rig *rig, const struct kern_table *table);
 void check_rig_open_bf16(struct check_rig *rig);
 
 /* The same for kern_cuda (cuda_rig.h), with one context; skips the test where there is no GPU. */
-void check_rig_open_cuda(struct check_rig *rig, enum kern_precision precision);
+void check_rig_open_cuda(struct check_rig *rig, enum kern_precision precision, bool use_wgmma);
 
 /* True when operands are rounded to 16 bits: arrays shall hold numbers that survive it. */
 bool check_rounds(const struct check_rig *rig);

@@ -273,8 +273,8 @@ TEST_TIMEOUT(cuda_convolutions_are_the_reference, 300)
 {
     struct check_rig rig;
 
-    for (int p = KERN_PRECISION_BF16; p <= KERN_PRECISION_F16; p++) {
-        check_rig_open_cuda(&rig, (enum kern_precision)p);
+    for (int run = 0; run < 4; run++) { /* both types, without wgmma and with */
+        check_rig_open_cuda(&rig, run % 2 ? KERN_PRECISION_F16 : KERN_PRECISION_BF16, run >= 2);
         for (int i = 0; i < check_cases(CASES); i++) {
             struct size2d s = random_size2d();
 

@@ -221,7 +221,7 @@ TEST_TIMEOUT(cuda_elements_are_the_reference, 300)
     struct check_rig rig;
 
     for (int p = KERN_PRECISION_BF16; p <= KERN_PRECISION_F16; p++) {
-        check_rig_open_cuda(&rig, (enum kern_precision)p);
+        check_rig_open_cuda(&rig, (enum kern_precision)p, false);
         add_cases(&rig);
         blend_cases(&rig);
         concat_cases(&rig);

@@ -140,8 +140,8 @@ TEST_TIMEOUT(cuda_linear_and_geglu_are_the_reference, 300)
 {
     struct check_rig rig;
 
-    for (int p = KERN_PRECISION_BF16; p <= KERN_PRECISION_F16; p++) {
-        check_rig_open_cuda(&rig, (enum kern_precision)p);
+    for (int run = 0; run < 4; run++) { /* both types, without wgmma and with */
+        check_rig_open_cuda(&rig, run % 2 ? KERN_PRECISION_F16 : KERN_PRECISION_BF16, run >= 2);
         for (int i = 0; i < check_cases(CASES); i++) {
             linear_case(&rig, CHECK_PICK(1, 2, 3), CHECK_PICK(1, 2, 5, 11, 12, 13, 63, 200),
                         random_layer(), i % 4 == 0);

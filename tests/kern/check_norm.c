@@ -189,7 +189,7 @@ TEST_TIMEOUT(cuda_norms_are_the_reference, 300)
     struct check_rig rig;
 
     for (int p = KERN_PRECISION_BF16; p <= KERN_PRECISION_F16; p++) {
-        check_rig_open_cuda(&rig, (enum kern_precision)p);
+        check_rig_open_cuda(&rig, (enum kern_precision)p, false);
         for (int i = 0; i < check_cases(CASES); i++) {
             struct group_size s = random_group();
 
