@@ -1,6 +1,7 @@
 /* The signer against signatures that AWS published and that botocore made.
  *
- * AWS's are of three places, and were compared with them digit by digit:
+ * AWS's are of three places. Those of the test suite were compared with it digit by digit, those of
+ * the S3 reference with public repositories that quote its pages:
  * - Amazon S3 API reference, "Signature Calculations for the Authorization Header: Transferring
  *   Payload in a Single Chunk", Examples (docs.aws.amazon.com/AmazonS3/latest/API/
  *   sig-v4-header-based-auth.html): GET Object, PUT Object, GET Bucket Lifecycle, List Objects;
