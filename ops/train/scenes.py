@@ -18,6 +18,7 @@ class Scenes:
     def __init__(self, photos, cfg, device, seed):
         self.cfg, self.device = cfg, device
         self.random = torch.Generator(device).manual_seed(seed)
+        self.drawn = {}         # of the last clips: way the picture goes, amount of motion, zoom
         squares = torch.stack([F.interpolate(self.square(p)[None], (SIDE, SIDE), mode="bicubic",
                                              antialias=True)[0] for p in photos])
         # A pyramid, so that a window of any size is sampled without aliasing.
@@ -67,6 +68,9 @@ class Scenes:
         t = torch.arange(frames, device=self.device).float()
         u = torch.arange(size, device=self.device).float() - (size - 1) / 2
         mirror = torch.where(self.uniform(n) < 0.5, 1.0, -1.0)
+        # The picture goes where the window does not; a mirror turns that around.
+        self.drawn = {"way": torch.atan2(-way.sin(), -way.cos() * mirror), "amount": 2 * amount - 1,
+                      "zoom": zoom / c["zoom"]}
         x = u.view(1, 1, 1, -1) * mirror.view(-1, 1, 1, 1)
         y = u.view(1, 1, -1, 1)
         scale = (zoom[:, None] * t).exp()[..., None, None]
