@@ -243,6 +243,11 @@ $(BUILD)/bin/prove_sim: $(BUILD)/bin/sim_clock.so
 $(BUILD)/bin/%_clock.so: tests/%/preload/clock.c
 	@mkdir -p $(@D); echo "  SO $@"
 	$(Q)$(CC) -std=c11 -O2 -D_GNU_SOURCE $(WARN) -shared -fPIC -o $@ $<
+# A driver of a GPU that is pretended; the suite finds it beside itself.
+$(BUILD)/bin/libcuda.so.1: tests/unit/kernels/preload/libcuda.c tests/unit/kernels/fake_gpu.h
+	@mkdir -p $(@D); echo "  SO $@"
+	$(Q)$(CC) -std=c11 -O2 -I. $(WARN) -shared -fPIC -Wl,-soname,libcuda.so.1 -o $@ $<
+$(BUILD)/bin/test_kernels: $(BUILD)/bin/libcuda.so.1
 $(if $(SRC_test_tool),$(eval $(call binary_rules,victim,tests/tool/victim.c,base,$(LIBTEST))))
 fuzz_name  = $(patsubst fuzz_%.c,%,$(notdir $(1)))
 fuzz_layer = $(patsubst tests/fuzz/%/,%,$(dir $(1)))

@@ -105,7 +105,8 @@ static const struct config_row rows[] = {
     BOOL(cuda_wgmma, "false",
          "products by wgmma on a Hopper GPU, after a trial at start; no GPU has run them yet"),
     INT(memory_max_bytes, 0, 1e15, "0", "bytes",
-        "memory for weights, activations and frames; 0: three quarters of the machine's"),
+        "memory for weights, activations and frames; 0: three quarters of the machine's, or all "
+        "that the GPU has free: then one worker per GPU"),
     TEXT(input_root, "", "folders with file:// images, with : between; empty: none"),
     BOOL(allow_private_hosts, "false", "fetch from hosts that are not public and from any port"),
     TEXT(cache_dir, "", "keeps what was fetched, for all workers here; empty: below work_dir"),

@@ -536,7 +536,7 @@ out:
     return st;
 }
 
-/* The best device that works, and a line in the log that says why. */
+/* The best device that works and has the memory, and a line in the log that says why. */
 static status open_best_device(struct pipeline *p, const struct pipeline_config *config)
 {
     status st;
@@ -544,7 +544,7 @@ static status open_best_device(struct pipeline *p, const struct pipeline_config 
     if (config->kern.precision == KERN_PRECISION_F32)
         return open_device(p, config, "cpu"); /* a GPU has no such thing here */
     st = open_device(p, config, "cuda");
-    if (st != ERR_UNAVAILABLE)
+    if (st != ERR_UNAVAILABLE && st != ERR_NOMEM)
         return st;
     log_info("device.auto", "device=cpu because=\"%s\"", status_message());
     status_clear();

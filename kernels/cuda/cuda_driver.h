@@ -6,7 +6,7 @@
  * follows. Calls are in order: a copy or launch sees everything that was asked for before it.
  * Errors of every call: ERR_DEVICE with the driver's own name of the error; after one of them that
  * the hardware reports ("sticky"), all later calls fail, and the process must end.
- * Thread: compute only. */
+ * Threads: any, one at a time. */
 #ifndef ONESTEP_KERNELS_CUDA_CUDA_DRIVER_H
 #define ONESTEP_KERNELS_CUDA_CUDA_DRIVER_H
 

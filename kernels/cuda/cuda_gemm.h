@@ -15,7 +15,8 @@
 /* Channels that are multiplied at a time; ci_padded is a multiple. */
 #define CUDA_GEMM_DEPTH 32
 
-/* Rows of packed weights come in multiples of this, the width of the largest tile. */
+/* Rows of packed weights come in multiples of this, the columns of mma's large tile; wgmma's wide
+ * one looks for the end itself. */
 #define CUDA_GEMM_COLUMNS 128
 
 /* Which row of x is row m of A_t. */
@@ -28,7 +29,7 @@ enum cuda_gemm_source {
 /* The kernels' parameter. Addresses are device memory; 0: none. */
 struct cuda_gemm {
     uint64_t x, w, y;                      /* elements: input, packed weights, output */
-    uint64_t bias;                         /* floats [co_padded order of w], */
+    uint64_t bias;                         /* floats [co_padded], in the order of w's rows */
     uint64_t add;                          /* elements [co] */
     uint64_t residual;                     /* elements, as y */
     uint64_t factor;                       /* floats [2][ci]: silu(x * [0] + [1]) stands for x */

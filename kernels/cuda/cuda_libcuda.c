@@ -1,6 +1,8 @@
 /* DESIGN: the driver API, found at run time, so that one program runs with and without a GPU and is
  * built without CUDA's headers. Its types are plain: handles are pointers, results and attributes
- * are ints. One stream: everything is in order, and only downloads and sync wait. */
+ * are ints. One stream: everything is in order, and only downloads and sync wait. The driver keeps
+ * the current context per thread, and a device may be used by another thread than the one that
+ * opened it: so every call makes the context current first, which costs it nothing to speak of. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -100,6 +102,16 @@ static status fail(const struct cuda_device *d, result code, const char *what)
             TRY(fail(d, code_, what));                                                             \
     } while (0)
 
+/* Make the device the calling thread's. */
+static status enter(const struct cuda_device *d)
+{
+    status st = OK;
+
+    TRY_CUDA(d, cuCtxSetCurrent(d->context), "its context");
+out:
+    return st;
+}
+
 static status open_library(struct library *lib)
 {
     lib->handle = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
@@ -164,6 +176,7 @@ static void libcuda_close(struct cuda_device *d)
     if (!d)
         return;
     if (d->context) {
+        d->lib.cuCtxSetCurrent(d->context);
         /* Errors here were reported when they arose: nothing more can be done about them. */
         for (int i = 0; i < d->module_count; i++)
             d->lib.cuModuleUnload(d->modules[i]);
@@ -186,7 +199,7 @@ static status libcuda_open(struct cuda_device **device, int ordinal)
     TRY(open_library(&d->lib));
     TRY(choose_device(d, ordinal));
     TRY_CUDA(d, cuDevicePrimaryCtxRetain(&d->context, d->device), "its context");
-    TRY_CUDA(d, cuCtxSetCurrent(d->context), "its context");
+    TRY(enter(d));
     TRY(ask_attributes(d));
     TRY_CUDA(d, cuStreamCreate(&d->stream, STREAM_NON_BLOCKING), "a stream");
     *device = d;
@@ -208,6 +221,7 @@ static status libcuda_load(struct cuda_device *d, const void *image, size_t byte
     (void)bytes; /* the image says how long it is */
     if (d->module_count == MODULES_MAX)
         return FAIL(ERR_FULL, "more than %d CUDA modules", MODULES_MAX);
+    TRY(enter(d));
     TRY_CUDA(d, cuModuleLoadData(&d->modules[d->module_count], image), "loading kernels");
     d->module_count++;
 out:
@@ -218,7 +232,9 @@ static status libcuda_find(struct cuda_device *d, const char *name, struct cuda_
 {
     struct cuda_function *f = &d->functions[d->function_count];
     result code = CUDA_ERROR_NOT_FOUND;
+    status st = OK;
 
+    TRY(enter(d));
     if (d->function_count == FUNCTIONS_MAX || strlen(name) >= sizeof(f->name))
         return FAIL(ERR_FULL, "no room for the CUDA kernel %s", name);
     for (int i = 0; i < d->module_count && code == CUDA_ERROR_NOT_FOUND; i++)
@@ -231,28 +247,38 @@ static status libcuda_find(struct cuda_device *d, const char *name, struct cuda_
     snprintf(f->name, sizeof(f->name), "%s", name);
     d->function_count++;
     *function = f;
-    return OK;
+out:
+    return st;
 }
 
 static status libcuda_alloc(struct cuda_device *d, size_t bytes, cuda_ptr *ptr)
 {
-    result code = d->lib.cuMemAlloc_v2(ptr, bytes);
+    result code;
+    status st = OK;
 
+    TRY(enter(d));
+    code = d->lib.cuMemAlloc_v2(ptr, bytes);
     if (code == CUDA_ERROR_OUT_OF_MEMORY)
         return FAIL(ERR_NOMEM, "GPU %s has no %zu MiB of memory left", d->info.name, bytes >> 20);
-    return code == 0 ? OK : fail(d, code, "taking memory");
+    if (code != 0)
+        return fail(d, code, "taking memory");
+out:
+    return st;
 }
 
 static void libcuda_release(struct cuda_device *d, cuda_ptr ptr)
 {
-    if (ptr)
-        d->lib.cuMemFree_v2(ptr); /* a broken device was reported by the call that broke it */
+    if (!ptr)
+        return;
+    d->lib.cuCtxSetCurrent(d->context);
+    d->lib.cuMemFree_v2(ptr); /* a broken device was reported by the call that broke it */
 }
 
 static status libcuda_upload(struct cuda_device *d, cuda_ptr dst, const void *src, size_t bytes)
 {
     status st = OK;
 
+    TRY(enter(d));
     /* From pageable memory this returns when src has been read. */
     TRY_CUDA(d, cuMemcpyHtoDAsync_v2(dst, src, bytes, d->stream), "copying to it");
 out:
@@ -263,6 +289,7 @@ static status libcuda_sync(struct cuda_device *d)
 {
     status st = OK;
 
+    TRY(enter(d));
     TRY_CUDA(d, cuStreamSynchronize(d->stream), "running kernels");
 out:
     return st;
@@ -272,6 +299,7 @@ static status libcuda_download(struct cuda_device *d, void *dst, cuda_ptr src, s
 {
     status st = OK;
 
+    TRY(enter(d));
     TRY_CUDA(d, cuMemcpyDtoHAsync_v2(dst, src, bytes, d->stream), "copying from it");
     TRY(libcuda_sync(d));
 out:
@@ -282,6 +310,7 @@ static status libcuda_copy(struct cuda_device *d, cuda_ptr dst, cuda_ptr src, si
 {
     status st = OK;
 
+    TRY(enter(d));
     TRY_CUDA(d, cuMemcpyDtoDAsync_v2(dst, src, bytes, d->stream), "copying inside it");
 out:
     return st;
@@ -293,6 +322,7 @@ static status libcuda_launch(struct cuda_device *d, const struct cuda_launch *l)
     void *params[] = { (void *)l->args };
     status st = OK;
 
+    TRY(enter(d));
     if (l->shared_bytes > f->shared_bytes) {
         TRY_CUDA(d,
                  cuFuncSetAttribute(f->function, FUNCTION_MAX_DYNAMIC_SHARED, (int)l->shared_bytes),

@@ -14,6 +14,7 @@
 struct entry {
     const void *host; /* NULL: free */
     int kind;         /* see cuda_layout */
+    size_t bytes;     /* of the copy */
     cuda_ptr at;      /* on the device */
 };
 
@@ -106,9 +107,10 @@ status cuda_weight(struct cuda_ctx *c, const void *host, const struct cuda_layou
     e = probe(c->map, host, layout->kind);
     if (!e->host) {
         TRY(send(c, layout, &at));
-        *e = (struct entry){ .host = host, .kind = layout->kind, .at = at };
+        *e = (struct entry){ host, layout->kind, layout->bytes, at };
         c->map->count++;
     }
+    CHECK(e->bytes == layout->bytes); /* else another weight's memory was given to this one */
     *p = e->at;
 out:
     return st;

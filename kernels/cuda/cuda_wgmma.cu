@@ -29,7 +29,7 @@
 
 /* c += a b for 64 rows and 128 columns: c[j] are columns 8 j to 8 j + 7, as mma has them. */
 #define PRODUCT_128(type)                                                                          \
-    asm volatile("{ .reg .pred p; setp.ne.b32 p, 1, 0; "     \
+    asm volatile("{ .reg .pred p; setp.ne.b32 p, 1, 0; "        \
                  "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " {"                 \
                  "%0, %1, %2, %3, %4, %5, %6, %7, "                                                \
                  "%8, %9, %10, %11, %12, %13, %14, %15, "                                          \
@@ -49,7 +49,7 @@
 
 /* c += a b for 64 rows and 256 columns: c[j] are columns 8 j to 8 j + 7, as mma has them. */
 #define PRODUCT_256(type)                                                                          \
-    asm volatile("{ .reg .pred p; setp.ne.b32 p, 1, 0; "     \
+    asm volatile("{ .reg .pred p; setp.ne.b32 p, 1, 0; "        \
                  "wgmma.mma_async.sync.aligned.m64n256k16.f32." type "." type " {"                 \
                  "%0, %1, %2, %3, %4, %5, %6, %7, "                                                \
                  "%8, %9, %10, %11, %12, %13, %14, %15, "                                          \
