@@ -66,19 +66,14 @@ static bool find_above(const char *folder, const char *place, char *dst, size_t 
     return false;
 }
 
-static status find_default(char *dst, size_t room, bool *is_random)
+static status find_default(char *dst, size_t room)
 {
     char folder[FILE_PATH_BYTES];
     status st = OK;
 
     TRY(services_own_folder(folder, sizeof(folder)));
-    *is_random = false;
     if (find_above(folder, "share/onestep/checkpoints", dst, room) ||
         find_above(folder, "ops/checkpoints", dst, room))
-        return OK;
-    *is_random = true;
-    if (find_above(folder, "share/onestep/tiny-a", dst, room) ||
-        find_above(folder, "tests/fixtures/tiny-a", dst, room))
         return OK;
     TRY(FAIL(ERR_NOTFOUND, "no checkpoint was installed with %s; give --model a diffusers folder",
              folder));
@@ -86,14 +81,13 @@ out:
     return st;
 }
 
-status checkpoint_find(const char *name, char *dst, size_t room, bool *is_random)
+status checkpoint_find(const char *name, char *dst, size_t room)
 {
     char *real = NULL;
     status st = OK;
 
-    *is_random = false;
     if (strcmp(name, "default") == 0)
-        return find_default(dst, room, is_random);
+        return find_default(dst, room);
     real = realpath(name, NULL);
     if (!real && errno == ENOENT)
         TRY(FAIL(ERR_NOTFOUND, "%s: no such folder; give --model a diffusers folder", name));

@@ -2,16 +2,14 @@
 #ifndef ONESTEP_CLIENT_CHECKPOINT_H
 #define ONESTEP_CLIENT_CHECKPOINT_H
 
-#include <stdbool.h>
 #include <stddef.h>
 
 #include "common/base/status.h"
 
 /* dst = the absolute path of the checkpoint that name stands for: a diffusers folder, or "default"
  * for the one that ships with Onestep, looked for around the program: PREFIX/share/onestep/
- * checkpoints after an installation, ops/checkpoints in a source tree. *is_random: only the
- * tiny one with random weights, made for tests, was found.
+ * checkpoints after an installation, ops/checkpoints in a source tree.
  * Errors: ERR_NOTFOUND with what to give; ERR_IO. */
-MUST_USE status checkpoint_find(const char *name, char *dst, size_t room, bool *is_random);
+MUST_USE status checkpoint_find(const char *name, char *dst, size_t room);
 
 #endif

@@ -90,14 +90,11 @@ out:
 static status prepare(struct run *r)
 {
     const struct options *o = &r->line->options;
-    bool is_random;
     status st = OK;
 
     TRY(batch_check_put_url(&r->line->spec, r->line->word_count, false));
     TRY(prepare_jobs(r));
-    TRY(checkpoint_find(o->model, r->model, sizeof(r->model), &is_random));
-    if (is_random)
-        output_note("the model is the tiny random one: its motion is noise");
+    TRY(checkpoint_find(o->model, r->model, sizeof(r->model)));
     TRY(make_absolute(*o->out ? o->out : OUT_DEFAULT, r->out));
     if (*o->dump)
         TRY(make_absolute(o->dump, r->dump));

@@ -15,6 +15,7 @@ import io
 import json
 import pathlib
 import subprocess
+import sys
 import tarfile
 import tempfile
 import time
@@ -153,11 +154,13 @@ def run(args, _):
     with contextlib.ExitStack() as stack:
         box = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sweep-")))
         (args.dir / "redis").mkdir(exist_ok=True)
-        stack.enter_context(program(
+        redis = stack.enter_context(program(
             args.dir / "redis.log", "redis-server", "--port", "0", "--unixsocket", box / "redis",
             "--dir", (args.dir / "redis").resolve(), "--appendonly", "yes",
             "--appendfsync", "always", "--maxmemory-policy", "noeviction"))
         while not (box / "redis").exists():
+            if redis.poll() is not None:
+                sys.exit(f"redis-server ended; see {args.dir / 'redis.log'}")
             time.sleep(0.05)
         clients, workers = f"ipc://{box}/client", f"ipc://{box}/worker"
         stack.enter_context(program(
