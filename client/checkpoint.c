@@ -19,6 +19,15 @@ static bool is_checkpoint(const char *folder)
     return file_join(path, sizeof(path), folder, "model_index.json") == OK && file_exists(path);
 }
 
+/* SVD in one file, which the worker looks into. */
+static bool is_single_file(const char *path)
+{
+    static const char tail[] = ".safetensors";
+    const size_t len = strlen(path), tail_len = sizeof(tail) - 1;
+
+    return len > tail_len && strcmp(path + len - tail_len, tail) == 0;
+}
+
 /* The first checkpoint, in the order of names, among the folders in shelf. */
 static bool find_on_shelf(const char *shelf, char *dst, size_t room)
 {
@@ -75,7 +84,9 @@ static status find_default(char *dst, size_t room)
     if (find_above(folder, "share/onestep/checkpoints", dst, room) ||
         find_above(folder, "ops/checkpoints", dst, room))
         return OK;
-    TRY(FAIL(ERR_NOTFOUND, "no checkpoint was installed with %s; give --model a diffusers folder",
+    TRY(FAIL(ERR_NOTFOUND,
+             "no checkpoint was installed with %s; give --model a diffusers folder or a "
+             ".safetensors file",
              folder));
 out:
     return st;
@@ -90,11 +101,16 @@ status checkpoint_find(const char *name, char *dst, size_t room)
         return find_default(dst, room);
     real = realpath(name, NULL);
     if (!real && errno == ENOENT)
-        TRY(FAIL(ERR_NOTFOUND, "%s: no such folder; give --model a diffusers folder", name));
+        TRY(FAIL(
+            ERR_NOTFOUND,
+            "%s: no such folder or file; give --model a diffusers folder or a .safetensors file",
+            name));
     if (!real)
         TRY(file_errno(errno, name));
-    if (!is_checkpoint(real))
-        TRY(FAIL(ERR_NOTFOUND, "%s: no model_index.json in it; give --model a diffusers folder",
+    if (!is_checkpoint(real) && !is_single_file(real))
+        TRY(FAIL(ERR_NOTFOUND,
+                 "%s: no model_index.json in it; give --model a diffusers folder or a .safetensors "
+                 "file",
                  name));
     if (strlen(real) >= room)
         TRY(FAIL(ERR_BADARG, "%s: a path of %zu bytes is too long", real, strlen(real)));

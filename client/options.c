@@ -47,7 +47,8 @@ const struct config_row options_rows[] = {
     BOOL(remove, "remove leftovers; without it they are only listed"),
     INT(give_up_s, 0, 31536000, "0", "s", "longest wait; 0: until the end"),
     TEXT(model, "default", "DIR",
-         "folder of the checkpoint; default: the one that ships with Onestep"),
+         "checkpoint: a diffusers folder, or SVD in one .safetensors file; default: the one that "
+         "ships with Onestep"),
     TEXT(device, "auto", "NAME", "compute device of the worker"),
     INT(threads, 0, 4096, "0", "", "threads of the worker; 0: one per core"),
     TEXT(dump, "", "DIR", "folder for named intermediate tensors of each job (safetensors)"),

@@ -89,7 +89,8 @@ static const char *const encoder_names[] = { "auto", "x264", "nvenc", NULL };
 #define CHOICE(f, text, names, help) CFG_ROW_CHOICE(struct worker_config, f, text, names, help)
 
 static const struct config_row rows[] = {
-    TEXT(model, NULL, "checkpoint: a diffusers folder with model_index.json"),
+    TEXT(model, NULL,
+         "checkpoint: a diffusers folder with model_index.json, or SVD in one .safetensors file"),
     LIST(model_name, "default", "names under which jobs ask for this model"),
     LIST(brokers, "tcp://127.0.0.1:7451", "worker endpoints of the brokers"),
     TEXT(curve_key, "",

@@ -322,6 +322,13 @@ status file_join(char *dst, size_t room, const char *dir, const char *name)
     return OK;
 }
 
+const char *file_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
+}
+
 status file_parent(char *dst, size_t room, const char *path)
 {
     const char *slash = strrchr(path, '/');

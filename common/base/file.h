@@ -66,6 +66,10 @@ MUST_USE status file_remove_tree(const char *path);
  * bytes. */
 MUST_USE status file_join(char *dst, size_t room, const char *dir, const char *name);
 
+/* What follows the last slash of path: "a/b" -> "b", "b" -> "b". Points into path. This function
+ * can't fail. */
+const char *file_name(const char *path);
+
 /* dst = the folder that path is in: "a/b" -> "a", "b" -> ".", "/b" -> "/". Errors: ERR_BADARG when
  * that needs more than room bytes. */
 MUST_USE status file_parent(char *dst, size_t room, const char *path);

@@ -250,7 +250,8 @@ TEST_TIMEOUT(run_refuses_a_wrong_model, 180)
     struct stack_output o;
 
     o = ONESTEP("run", PHOTO, "-o", stack_path("data"), "--model", "/nonexistent/model");
-    stack_expect(&o, 3, "/nonexistent/model: no such folder; give --model a diffusers folder");
+    stack_expect(&o, 3,
+                 "/nonexistent/model: no such folder or file; give --model a diffusers folder");
     EXPECT_OK(file_make_dirs(empty));
     o = ONESTEP("run", PHOTO, "-o", stack_path("data"), "--model", empty);
     stack_expect(&o, 3, "empty: no model_index.json in it; give --model a diffusers folder");

@@ -24,6 +24,8 @@ static void set_name(struct checkpoint *c, const char *dir)
 {
     size_t len = strlen(dir), start;
 
+    if (original_is(dir))
+        len -= strlen(strrchr(dir, '.'));
     while (len > 1 && dir[len - 1] == '/')
         len--;
     for (start = len; start > 0 && dir[start - 1] != '/'; start--)
@@ -95,14 +97,19 @@ static status check_parts(const struct checkpoint *c, const char *dir)
 }
 
 /* One arena for all weights, as large as the files' headers say. */
-static status open_arenas(struct checkpoint *c, const char *unet, const char *vae, const char *clip)
+static status open_arenas(struct checkpoint *c, const struct original *original, const char *unet,
+                          const char *vae, const char *clip)
 {
     status st;
-    size_t bytes[3];
+    size_t bytes[3] = { 0 };
 
-    TRY(weights_measure(unet, vae_stem, &bytes[0]));
-    TRY(weights_measure(vae, vae_stem, &bytes[1]));
-    TRY(weights_measure(clip, clip_stem, &bytes[2]));
+    if (original) {
+        bytes[0] = original_bytes(original, ARENA_ALIGN);
+    } else {
+        TRY(weights_measure(unet, vae_stem, &bytes[0]));
+        TRY(weights_measure(vae, vae_stem, &bytes[1]));
+        TRY(weights_measure(clip, clip_stem, &bytes[2]));
+    }
     TRY(arena_open(&c->values, "the memory for weights", bytes[0] + bytes[1] + bytes[2]));
     TRY(arena_open(&c->layers, "the memory for layer tables", LAYERS_BYTES));
 out:
@@ -135,11 +142,27 @@ static status load_parts(struct checkpoint *c, struct weights_loader *loader, co
     if (loader->is_blank)
         TRY(open_plan_arenas(c));
     else
-        TRY(open_arenas(c, unet, vae, clip));
+        TRY(open_arenas(c, loader->original, unet, vae, clip));
     TRY(clip_load(&c->clip, loader, clip, pixels));
     TRY(vae_load(&c->vae, loader, vae));
     TRY(unet_load(&c->unet, loader, unet));
     TRY(check_parts(c, dir));
+    if (loader->original)
+        TRY(original_finish(loader->original));
+out:
+    return st;
+}
+
+/* See original.h. */
+static status open_original(struct weights_loader *loader, struct original *original,
+                            const char *path)
+{
+    status st;
+
+    TRY(original_open(original, path));
+    loader->original = original;
+    if (!loader->is_blank)
+        weights_hash(loader, original->content.map.data, original->content.map.bytes);
 out:
     return st;
 }
@@ -147,17 +170,26 @@ out:
 static status open_with(struct checkpoint *c, struct weights_loader *loader, const char *dir)
 {
     status st;
+    struct original original = { 0 };
 
     *c = (struct checkpoint){ 0 };
     loader->values = &c->values;
     loader->layers = &c->layers;
     if (!file_exists(dir))
-        TRY(FAIL(ERR_NOTFOUND, "%s: no such folder; name the diffusers folder of a model", dir));
-    TRY(check_index(loader, dir));
+        TRY(FAIL(ERR_NOTFOUND,
+                 "%s: no such folder or file; name the diffusers folder of a model, or SVD in one "
+                 ".safetensors file",
+                 dir));
+    if (original_is(dir))
+        TRY(open_original(loader, &original, dir));
+    else
+        TRY(check_index(loader, dir));
     TRY(load_parts(c, loader, dir));
     set_name(c, dir);
+    original_close(&original);
     return OK;
 out:
+    original_close(&original);
     checkpoint_close(c);
     return st;
 }

@@ -2,6 +2,8 @@
  *
  *   model_index.json  image_encoder/  vae/  unet/  scheduler/  feature_extractor/
  *
+ * or SVD in one file, see original.h.
+ *
  * Everything is checked at open; afterwards a checkpoint is read-only and may serve any job.
  * Thread: open and close by the owner; reading by any. */
 #ifndef ONESTEP_WORKER_MODEL_CHECKPOINT_H
@@ -19,7 +21,7 @@ struct checkpoint_scheduler {
 
 /* A loaded model. */
 struct checkpoint {
-    char name[128];                        /* last component of the folder's path */
+    char name[128];                        /* of the folder, or of the file, without its end */
     char hash[33];                         /* hex of the content of weights and configs: tells two
                                               checkpoints apart in a manifest, is no defence */
     struct clip clip;                      /* image_encoder/ and feature_extractor/ */
@@ -52,7 +54,7 @@ struct checkpoint_job {
     struct kern_layout layout; /* of the tensors; zeroed: host floats */
 };
 
-/* Load the diffusers folder dir.
+/* Load the diffusers folder dir, or the single file that ends in ".safetensors".
  * Errors: ERR_NOTFOUND (no such folder or file), ERR_CORRUPT (files that contradict themselves or
  * the config), ERR_BADARG (a config value that this build does not support; the sentence names
  * the key), ERR_NOMEM. On error *c is closed. */

@@ -1,6 +1,7 @@
 #include "worker/model/params.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/base/limits.h"
@@ -13,8 +14,14 @@ status params_open(struct params *p, struct weights_loader *loader, const char *
     char path[FILE_PATH_BYTES];
 
     *p = (struct params){ 0 };
-    TRY(file_join(path, sizeof(path), dir, name));
-    TRY(file_read(path, LIMIT_TEXT_FILE_BYTES, &text));
+    if (loader->original) {
+        snprintf(path, sizeof(path), "%.900s (%s, from its tensors)", loader->original->path,
+                 file_name(dir));
+        TRY(original_config(loader->original, file_name(dir), name, &text));
+    } else {
+        TRY(file_join(path, sizeof(path), dir, name));
+        TRY(file_read(path, LIMIT_TEXT_FILE_BYTES, &text));
+    }
     weights_hash(loader, text.data, text.len);
     TRY(json_parse(&p->doc, path, text.data, text.len));
     p->root = json_root(&p->doc);

@@ -23,7 +23,8 @@ struct params {
     struct json_value root; /* its top-level object */
 };
 
-/* Read and parse dir/name; its bytes go into the loader's content hash.
+/* Read and parse dir/name, or what loader->original has in its place; its bytes go into the
+ * loader's content hash.
  * Errors: as file_read and json_parse. */
 MUST_USE status params_open(struct params *p, struct weights_loader *loader, const char *dir,
                             const char *name);

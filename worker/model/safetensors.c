@@ -267,6 +267,23 @@ const struct safetensors_tensor *safetensors_find(const struct safetensors *s, c
     return bsearch(&key, s->tensors, s->count, sizeof(*s->tensors), by_name);
 }
 
+bool safetensors_has_shape(const struct safetensors_tensor *t, int rank, const int64_t *shape)
+{
+    if (t->rank != rank)
+        return false;
+    for (int i = 0; i < rank; i++) {
+        if (t->shape[i] != shape[i])
+            return false;
+    }
+    return true;
+}
+
+bool safetensors_is_real(const struct safetensors_tensor *t)
+{
+    return t->dtype == SAFETENSORS_F32 || t->dtype == SAFETENSORS_F16 ||
+           t->dtype == SAFETENSORS_BF16;
+}
+
 const char *safetensors_meta_find(const struct safetensors *s, const char *key)
 {
     for (size_t i = 0; i < s->meta_count; i++) {

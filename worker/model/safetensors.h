@@ -84,6 +84,12 @@ void safetensors_close(struct safetensors *s);
 /* The tensor called name, or NULL. */
 const struct safetensors_tensor *safetensors_find(const struct safetensors *s, const char *name);
 
+/* Has t exactly this shape? This function can't fail. */
+bool safetensors_has_shape(const struct safetensors_tensor *t, int rank, const int64_t *shape);
+
+/* Can t be read as float? This function can't fail. */
+bool safetensors_is_real(const struct safetensors_tensor *t);
+
 /* The metadata value of key, or NULL. */
 const char *safetensors_meta_find(const struct safetensors *s, const char *key);
 

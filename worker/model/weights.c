@@ -120,6 +120,8 @@ status weights_open(struct weights *w, struct weights_loader *loader, const char
     char name[256], path[FILE_PATH_BYTES];
 
     *w = (struct weights){ .loader = loader, .dir = dir };
+    if (loader && loader->original)
+        return OK;
     w->files = calloc(WEIGHTS_FILES_MAX, sizeof(*w->files));
     if (!w->files)
         TRY(FAIL(ERR_NOMEM, "no memory for the weights of %s", dir));
@@ -222,27 +224,11 @@ const char *weights_name(char *dst, const char *prefix, const char *name)
     return dst;
 }
 
-static bool has_shape(const struct safetensors_tensor *t, int rank, const int64_t *shape)
-{
-    if (t->rank != rank)
-        return false;
-    for (int i = 0; i < rank; i++) {
-        if (t->shape[i] != shape[i])
-            return false;
-    }
-    return true;
-}
-
-static bool is_real(enum safetensors_dtype dtype)
-{
-    return dtype == SAFETENSORS_F32 || dtype == SAFETENSORS_F16 || dtype == SAFETENSORS_BF16;
-}
-
 /* What a blank loader without files gets: a tensor that has a shape, and no type or data. */
 static const struct safetensors_tensor *blank_tensor(struct weights *w, const char *name, int rank,
                                                      const int64_t *shape)
 {
-    struct safetensors_tensor *blank = &w->blank;
+    struct safetensors_tensor *blank = &w->made;
 
     *blank = (struct safetensors_tensor){ .name = name, .rank = rank, .count = 1 };
     for (int i = 0; i < rank; i++) {
@@ -270,12 +256,12 @@ static status find(struct weights *w, const struct safetensors_tensor **t, const
         *t = safetensors_find(&file->content, name);
         if (!*t)
             continue;
-        if (!has_shape(*t, rank, shape))
+        if (!safetensors_has_shape(*t, rank, shape))
             return FAIL(
                 ERR_CORRUPT, "%s: tensor \"%s\" has shape %s; config.json beside it wants %s",
                 file->path, name,
                 safetensors_shape_text((*t)->shape, (*t)->rank, found, sizeof(found)), wanted);
-        if (!is_real((*t)->dtype))
+        if (!safetensors_is_real(*t))
             return FAIL(ERR_CORRUPT, "%s: tensor \"%s\" has dtype %s; want F32, F16 or BF16",
                         file->path, name, (*t)->dtype_name);
         file->is_bound[*t - file->content.tensors] = true;
@@ -291,13 +277,19 @@ static status bind(struct weights *w, const struct safetensors_tensor **t, const
     status st = OK;
     const struct weights_loader *l = w->loader;
 
-    CHECK(w->file_count > 0 || l->is_blank);
+    CHECK(w->file_count > 0 || l->is_blank || l->original);
     if (l->asked)
         TRY(l->asked(l->asked_self, w->dir, name, rank, shape));
-    if (w->file_count > 0)
+    if (l->original) {
+        const struct original_want want = { file_name(w->dir), name, rank, shape };
+
+        TRY(original_find(l->original, &want, &w->made));
+        *t = &w->made;
+    } else if (w->file_count > 0) {
         TRY(find(w, t, name, rank, shape));
-    else
+    } else {
         *t = blank_tensor(w, name, rank, shape);
+    }
 out:
     return st;
 }

@@ -19,6 +19,7 @@
 #include "common/base/arena.h"
 #include "common/base/file.h"
 #include "kernels/kern.h"
+#include "worker/model/original.h"
 #include "worker/model/safetensors.h"
 
 /* Longest tensor name that is looked for, with its NUL. */
@@ -33,9 +34,10 @@ typedef status weights_asked(void *self, const char *dir, const char *name, int 
 
 /* Where loaded weights go; one per checkpoint. */
 struct weights_loader {
-    struct arena *values; /* float tensors, sized with weights_measure */
-    struct arena *layers; /* arrays of layer structs */
-    uint64_t hash[2];     /* running content hash of everything that was read */
+    struct arena *values;      /* float tensors, sized with weights_measure */
+    struct arena *layers;      /* arrays of layer structs */
+    uint64_t hash[2];          /* running content hash of everything that was read */
+    struct original *original; /* the single file that all parts are in; NULL: folders */
 
     bool is_blank; /* read no weights, leave the model's values undefined; without weights files
                              they count as float */
@@ -52,11 +54,11 @@ struct weights_file {
 
 /* An open part. */
 struct weights {
-    struct weights_loader *loader;   /* borrowed */
-    struct weights_file *files;      /* [file_count], owned */
-    int file_count;                  /* 1, or the number of shards; 0 when the loader is blank */
-    const char *dir;                 /* borrowed: as given to weights_open */
-    struct safetensors_tensor blank; /* the tensor asked for last, of a blank loader */
+    struct weights_loader *loader;  /* borrowed */
+    struct weights_file *files;     /* [file_count], owned */
+    int file_count;                 /* 1, or the number of shards; 0: blank loader, single file */
+    const char *dir;                /* borrowed: as given to weights_open */
+    struct safetensors_tensor made; /* the tensor asked for last, where file_count is 0 */
 };
 
 /* Fold bytes into the loader's content hash. This function can't fail. */
@@ -68,11 +70,13 @@ MUST_USE status weights_measure(const char *dir, const char *stem, size_t *bytes
 
 /* Open dir/stem.safetensors, or the shards of dir/stem.safetensors.index.json, or, when there is
  * neither, the fp16 variant of either (stem.fp16.safetensors, stem.safetensors.index.fp16.json).
+ * With loader->original, whose path dir begins with: nothing is opened here.
  * Errors: ERR_NOTFOUND, ERR_CORRUPT, ERR_IO, ERR_NOMEM. */
 MUST_USE status weights_open(struct weights *w, struct weights_loader *loader, const char *dir,
                              const char *stem);
 
-/* Refuse tensors that were never asked for, and close; w is closed in any case.
+/* Refuse tensors that were never asked for (of a single file: see original_finish), and close; w is
+ * closed in any case.
  * Known harmless leftovers are ignored by name: "*position_ids", an index buffer that old
  * versions of transformers saved. Errors: ERR_CORRUPT. */
 MUST_USE status weights_finish(struct weights *w);
