@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -309,16 +310,21 @@ static void close_parts(struct delivery *d)
  * store that does not answer is asked again when there is something for it. */
 static status probe(struct delivery *d)
 {
+    char sentence[256];
     bool has_put_new = false;
     status st;
 
     d->result.blob.deadline_ms = clock_mono_ms() + PROBE_MS;
     st = blob_has_put_new(&d->result.blob, &has_put_new);
     d->result.blob.deadline_ms = 0;
-    if (st == OK)
+    if (st == OK) {
         log_info("store.probed", "store=%s conditional_put=%d", d->result.url, has_put_new);
-    if (!will_pass(st))
-        return st;
+        return OK;
+    }
+    if (!will_pass(st)) {
+        snprintf(sentence, sizeof(sentence), "%s", status_message());
+        return FAIL(st, "blob: %.60s can't be used: %s", d->result.url, sentence);
+    }
     log_warn("store.down", "store=%s error=\"%s\"", d->result.url, status_message());
     status_clear();
     return OK;

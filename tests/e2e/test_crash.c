@@ -107,7 +107,7 @@ TEST_TIMEOUT(crash_of_redis, 120)
 }
 
 /* The disk for results is full: the job says so, and nothing half-written is a result. */
-TEST_TIMEOUT(crash_full_disk, 120)
+TEST_TIMEOUT(storage_crash_full_disk, 120)
 {
     struct stack_output o;
     char out[FILE_PATH_BYTES];

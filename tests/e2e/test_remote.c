@@ -17,7 +17,7 @@ static void store_photo(struct httpd *d, const char *path)
 }
 
 /* A photograph on a web server. */
-TEST_TIMEOUT(remote_photo_by_http, 120)
+TEST_TIMEOUT(storage_remote_photo_by_http, 120)
 {
     struct httpd d;
     struct stack_output o;
@@ -55,7 +55,7 @@ static void expect_no_secret(pid_t worker, const char *text)
 }
 
 /* Photograph, video and manifest in an object store, with signatures that it checks. */
-TEST_TIMEOUT(remote_results_in_s3, 120)
+TEST_TIMEOUT(storage_remote_results_in_s3, 120)
 {
     struct httpd d;
     struct stack s;

@@ -158,7 +158,7 @@ static struct json_value line_about(struct json *j, const char *out, const char 
 }
 
 /* Odd photographs that must work, several in one run; the turned one comes out upright. */
-TEST_TIMEOUT(run_takes_odd_images, 180)
+TEST_TIMEOUT(storage_run_takes_odd_images, 180)
 {
     const char *images[] = { IMAGE("jpeg-cmyk.jpg"), IMAGE("png-rgb16.png"),
                              IMAGE("png-rgba.png"),  IMAGE("jpeg-exif-6.jpg"),
@@ -184,7 +184,7 @@ TEST_TIMEOUT(run_takes_odd_images, 180)
 }
 
 /* A photograph that can't be used: its file, what is wrong, the exit code. */
-TEST_TIMEOUT(run_refuses_what_is_no_photograph, 180)
+TEST_TIMEOUT(storage_run_refuses_what_is_no_photograph, 180)
 {
     struct stack_output o;
     struct json j = { 0 };
@@ -202,7 +202,7 @@ TEST_TIMEOUT(run_refuses_what_is_no_photograph, 180)
     json_free(&j);
 }
 
-TEST_TIMEOUT(run_refuses_a_truncated_image, 120)
+TEST_TIMEOUT(storage_run_refuses_a_truncated_image, 120)
 {
     struct json j = { 0 };
     struct json_value line, error;
@@ -219,7 +219,7 @@ TEST_TIMEOUT(run_refuses_a_truncated_image, 120)
     expect_nothing_left();
 }
 
-TEST_TIMEOUT(run_refuses_a_bomb, 120)
+TEST_TIMEOUT(storage_run_refuses_a_bomb, 120)
 {
     struct stack_output o = RUN(IMAGE("bad-bomb.png"));
 
@@ -229,7 +229,7 @@ TEST_TIMEOUT(run_refuses_a_bomb, 120)
 }
 
 /* Of several photographs the good ones are done, and the exit code tells of the bad one. */
-TEST_TIMEOUT(run_goes_on_after_a_bad_image, 120)
+TEST_TIMEOUT(storage_run_goes_on_after_a_bad_image, 120)
 {
     struct stack_output o = RUN("--json", IMAGE("bad-cut.png"), PHOTO);
     struct json j = { 0 };

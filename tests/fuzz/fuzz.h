@@ -8,7 +8,8 @@
  * tests/fuzz/LAYER/fuzz_NAME.c holds FUZZ(NAME, ..) and links what its layer may use. Built by
  * `make fuzz` it is one libFuzzer program. In every other build it is one test, which feeds it each
  * file of tests/fuzz/corpus/NAME. bytes is a block of exactly len bytes, so that a sanitizer sees
- * one byte too far. An entry has no memory: the same bytes do the same. */
+ * one byte too far. An entry has no memory: the same bytes do the same. FUZZ_STORAGE is FUZZ for
+ * what object stores and photographs are read by: `make test TFLAGS=storage` replays it too. */
 #ifndef ONESTEP_TESTS_FUZZ_FUZZ_H
 #define ONESTEP_TESTS_FUZZ_FUZZ_H
 
@@ -53,11 +54,14 @@ int LLVMFuzzerInitialize(int *argc, char ***argv);
         return 0;                                                                                  \
     }                                                                                              \
     static void entry_of_##target(const uint8_t *bytes, size_t len)
+#define FUZZ_STORAGE(target, limit_bytes) FUZZ(target, limit_bytes)
 #else
 /* Define the entry of a target whose inputs are of at most limit_bytes. */
-#define FUZZ(target, limit_bytes)                                                                  \
+#define FUZZ(target, limit_bytes) FUZZ_AS(replays_its_corpus, target, limit_bytes)
+#define FUZZ_STORAGE(target, limit_bytes) FUZZ_AS(storage_replays, target, limit_bytes)
+#define FUZZ_AS(test_name, target, limit_bytes)                                                    \
     static fuzz_entry entry_of_##target;                                                           \
-    TEST(replays_its_corpus)                                                                       \
+    TEST(test_name)                                                                                \
     {                                                                                              \
         fuzz_replay(#target, (limit_bytes), entry_of_##target);                                    \
     }                                                                                              \

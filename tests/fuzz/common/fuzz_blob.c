@@ -45,7 +45,7 @@ static void carry(struct blob *b, const char *key, const char *folder)
     buf_free(&back);
 }
 
-FUZZ(blob, 1200)
+FUZZ_STORAGE(blob, 1200)
 {
     char *text = fuzz_text(bytes, len), *next = NULL;
     char folder[FILE_PATH_BYTES], url[URL_ROOM];

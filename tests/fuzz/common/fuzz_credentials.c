@@ -8,7 +8,7 @@ static void expect_word(const char *text)
         CHECK((unsigned char)*text > 0x20 && (unsigned char)*text < 0x7f);
 }
 
-FUZZ(credentials, 8 << 10)
+FUZZ_STORAGE(credentials, 8 << 10)
 {
     char path[FILE_PATH_BYTES];
     struct credentials_config config = { .file = path };

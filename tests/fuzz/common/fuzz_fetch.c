@@ -51,7 +51,7 @@ static void expect_inside(struct fetch *f, const char *url)
     buf_free(&content);
 }
 
-FUZZ(fetch, 600)
+FUZZ_STORAGE(fetch, 600)
 {
     static char root[FILE_PATH_BYTES];
     char in[FILE_PATH_BYTES], url[2 * FILE_PATH_BYTES];

@@ -98,7 +98,7 @@ static void ask(struct server *s, uint8_t choice)
     http_close(&h);
 }
 
-FUZZ(http, 4 << 10)
+FUZZ_STORAGE(http, 4 << 10)
 {
     struct server s = { .answer = bytes + 1, .answer_bytes = len - 1 };
     pthread_t thread;

@@ -28,7 +28,7 @@ static void carry(const struct media_image *image)
     buf_free(&png);
 }
 
-FUZZ(media, 12 << 10)
+FUZZ_STORAGE(media, 12 << 10)
 {
     struct media_image image = { 0 };
     status st = media_image_decode(&image, "photo", bytes, len);

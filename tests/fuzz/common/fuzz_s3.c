@@ -26,7 +26,7 @@ static void expect_address(const struct s3 *s, const char *bucket, const char *k
     CHECK(strcmp(path, want_path) == 0);
 }
 
-FUZZ(s3, 4 << 10)
+FUZZ_STORAGE(s3, 4 << 10)
 {
     char *text = fuzz_text(bytes, len), *rest = text, *line[5];
     char address[URL_ROOM];

@@ -25,7 +25,7 @@ static void sign_again(struct sigv4_request *q, const struct sigv4_signed *first
     CHECK(strcmp(first->authorization, second.authorization) == 0);
 }
 
-FUZZ(sigv4, 8 << 10)
+FUZZ_STORAGE(sigv4, 8 << 10)
 {
     static struct sigv4_signed out;
     static char presigned[SIGV4_URL_ROOM];

@@ -60,7 +60,7 @@ static void carry_path(const char *path)
         CHECK(strcmp(again, path) == 0);
 }
 
-FUZZ(url, 2200)
+FUZZ_STORAGE(url, 2200)
 {
     char *text = fuzz_text(bytes, len);
     char shown[48], tiny[8];

@@ -30,7 +30,7 @@ static status on_end(void *self, const char *path, const char *text)
     return OK;
 }
 
-FUZZ(xml, 16 << 10)
+FUZZ_STORAGE(xml, 16 << 10)
 {
     struct seen s = { 0 };
     char text[64];

@@ -4,7 +4,7 @@
 #include "tests/fuzz/fuzz.h"
 #include "worker/manifest.h"
 
-FUZZ(manifest, 8 << 10)
+FUZZ_STORAGE(manifest, 8 << 10)
 {
     struct manifest_found found;
     struct buf text = { 0 };

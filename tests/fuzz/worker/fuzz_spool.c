@@ -23,7 +23,7 @@ static void check_item(const struct spool_item *item)
     }
 }
 
-FUZZ(spool, 8 << 10)
+FUZZ_STORAGE(spool, 8 << 10)
 {
     char record[FILE_PATH_BYTES];
     struct spool_item *found;

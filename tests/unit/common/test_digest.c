@@ -18,7 +18,7 @@ static const struct {
       "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1" },
 };
 
-TEST(sha256_of_published_vectors)
+TEST(storage_sha256_of_published_vectors)
 {
     uint8_t sha256[DIGEST_BYTES];
     char hex[DIGEST_HEX_ROOM];
@@ -29,7 +29,7 @@ TEST(sha256_of_published_vectors)
     }
 }
 
-TEST(a_digest_in_pieces_is_the_digest_of_the_whole)
+TEST(storage_a_digest_in_pieces_is_the_digest_of_the_whole)
 {
     struct digest d = { 0 };
     uint8_t pieces[DIGEST_BYTES], whole[DIGEST_BYTES];
@@ -52,7 +52,7 @@ TEST(a_digest_in_pieces_is_the_digest_of_the_whole)
 }
 
 /* RFC 4231, test cases 1, 2 and 6: short key, text key, key longer than a block. */
-TEST(hmac_of_published_vectors)
+TEST(storage_hmac_of_published_vectors)
 {
     uint8_t key[131], mac[DIGEST_BYTES];
     char hex[DIGEST_HEX_ROOM];
@@ -72,7 +72,7 @@ TEST(hmac_of_published_vectors)
 }
 
 /* Longer than one read, so that the pieces are put together. */
-TEST(a_file_and_its_bytes_have_one_digest)
+TEST(storage_a_file_and_its_bytes_have_one_digest)
 {
     char path[FILE_PATH_BYTES];
     size_t len = 200001;

@@ -286,7 +286,7 @@ static const char *path_of(const char *text, char *dst)
 static const char job_a[] = "00aaaaaaaaaaaaaaaaaaaaaaaa";
 static const char job_b[] = "00bbbbbbbbbbbbbbbbbbbbbbbb";
 
-TEST(crew_makes_a_result)
+TEST(storage_crew_makes_a_result)
 {
     struct world w;
     struct job_spec spec = job_for("in.png");
@@ -321,7 +321,7 @@ TEST(crew_makes_a_result)
 }
 
 /* The attempt before this one published, but nobody heard: its result is the job's. */
-TEST(crew_adopts_an_earlier_result)
+TEST(storage_crew_adopts_an_earlier_result)
 {
     struct world w;
     struct job_spec spec = job_for("in.png");
@@ -346,7 +346,7 @@ TEST(crew_adopts_an_earlier_result)
     close_world(&w);
 }
 
-TEST(crew_does_not_adopt_another_jobs_result)
+TEST(storage_crew_does_not_adopt_another_jobs_result)
 {
     struct world w;
     struct job_spec spec = job_for("in.png");
@@ -543,7 +543,7 @@ TEST(crew_reports_a_broken_device_once)
 }
 
 /* A file that may not grow is what a full disk looks like. */
-TEST(crew_names_the_full_disk_and_recovers)
+TEST(storage_crew_names_the_full_disk_and_recovers)
 {
     struct world w;
     struct job_spec spec = job_for("in.png");
@@ -636,11 +636,11 @@ static bool is_stored(void *self)
     return httpd_stored(wish->store, wish->object, NULL);
 }
 
-static bool was_asked(void *self)
+static bool has_asked(void *self)
 {
-    struct wish *wish = self;
+    const struct wish *wish = self;
 
-    return httpd_requests(wish->store) > 0;
+    return httpd_requests(wish->store) >= wish->requests;
 }
 
 static bool is_work_empty(void *self)
@@ -768,14 +768,14 @@ TEST(storage_crew_brings_the_video_after_a_restart)
     struct httpd there;
     struct job_spec spec;
     struct lease lease;
-    struct wish wish = { .store = &there, .object = THERE };
+    struct wish wish = { .store = &there, .object = THERE, .requests = 1 };
 
     httpd_start(&there, &(struct httpd_config){ 0 });
     httpd_fault(&there, &(struct httpd_fault){ .kind = HTTPD_STATUS, .code = 503 });
     spec = job_to(&there);
     open_world(&w, false);
     lease = take(&w, &spec, job_a, 1);
-    WAIT(was_asked, &wish);
+    WAIT(has_asked, &wish);
     close_world(&w);
     EXPECT(wait_for(&w, &lease).end == END_STOPPED);
     mend(&there);
@@ -857,6 +857,35 @@ TEST(storage_spool_outlives_its_lease)
     httpd_stop(&store);
 }
 
+/* A lease that has run out ends its upload, one under way as well, and nobody else's; a renewed one
+ * lets it begin again. */
+TEST(storage_crew_uploads_while_its_lease_lasts)
+{
+    struct world w;
+    struct httpd store;
+    struct job_spec spec = job_for("in.png");
+    struct lease one, two;
+    struct wish wish = { .w = &w, .store = &store, .lease = &one };
+    const char *video = "PUT /clips/out/00aaaaaaaaaaaaaaaaaaaaaaaa/a1-";
+
+    start_store(&store, false);
+    open_world_at(&w, false, store.port, 1 << 20);
+    wish.requests = httpd_requests(&store) + 1;
+    httpd_fault(&store, &(struct httpd_fault){ .kind = HTTPD_STALL, .count = 1, .only = video });
+    one = take(&w, &spec, job_a, 1);
+    crew_renew(&w.crew, &one, clock_mono_ms() + 3600000);
+    WAIT(has_asked, &wish); /* the video, which is not answered */
+    two = take(&w, &spec, job_b, 1);
+    crew_renew(&w.crew, &one, 1); /* long past */
+    EXPECT(wait_for(&w, &two).end == END_DONE);
+    EXPECT_INT(httpd_objects(&store), 4); /* the probe, and all of the other clip */
+    crew_renew(&w.crew, &one, clock_mono_ms() + 3600000);
+    EXPECT(wait_for(&w, &one).end == END_DONE);
+    EXPECT_INT(httpd_objects(&store), 7);
+    close_world(&w);
+    httpd_stop(&store);
+}
+
 /* A worker is killed while its clip waits for a store that is not there; the next one finds the
  * clip, and the job's next attempt finds the result. */
 TEST(storage_spool_is_taken_up_after_a_kill)
@@ -897,13 +926,6 @@ TEST(storage_spool_is_taken_up_after_a_kill)
 /* --- a worker that dies at any moment -------------------------------------------------------- */
 
 #define DEATHS 12
-
-static bool has_asked(void *self)
-{
-    const struct wish *wish = self;
-
-    return httpd_requests(wish->store) >= wish->requests;
-}
 
 /* The child makes the job's clip and says so; it is killed when its parent thinks fit. */
 static _Noreturn void make_and_die(int port, const struct job_spec *spec, int to_parent)

@@ -21,7 +21,7 @@ static void *write_all(void *self)
     return NULL;
 }
 
-TEST(frames_arrive_in_order_while_they_are_written)
+TEST(storage_frames_arrive_in_order_while_they_are_written)
 {
     struct frames f;
     pthread_t writer;
@@ -48,7 +48,7 @@ static void *fail_after_two(void *self)
     return NULL;
 }
 
-TEST(frames_hand_on_the_writers_failure)
+TEST(storage_frames_hand_on_the_writers_failure)
 {
     struct frames f;
     pthread_t writer;
@@ -66,7 +66,7 @@ TEST(frames_hand_on_the_writers_failure)
     frames_close(&f);
 }
 
-TEST(frames_that_never_open_end_as_well)
+TEST(storage_frames_that_never_open_end_as_well)
 {
     struct frames f;
 
@@ -76,7 +76,7 @@ TEST(frames_that_never_open_end_as_well)
     frames_close(&f);
 }
 
-TEST(frames_beyond_memory_are_refused)
+TEST(storage_frames_beyond_memory_are_refused)
 {
     struct frames f;
 

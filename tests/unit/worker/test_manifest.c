@@ -85,7 +85,7 @@ static void expect_parameters(const struct json_value *root)
     EXPECT(noise_aug == 0.1);
 }
 
-TEST(manifest_holds_what_it_promises)
+TEST(storage_manifest_holds_what_it_promises)
 {
     struct attempt *a = finished();
     struct manifest m = manifest_of(a);
@@ -133,7 +133,7 @@ TEST(manifest_holds_what_it_promises)
     attempt_free(a);
 }
 
-TEST(manifest_reads_back)
+TEST(storage_manifest_reads_back)
 {
     struct attempt *a = finished();
     struct manifest m = manifest_of(a);
@@ -152,7 +152,7 @@ TEST(manifest_reads_back)
     attempt_free(a);
 }
 
-TEST(manifest_that_is_none_is_refused)
+TEST(storage_manifest_that_is_none_is_refused)
 {
     static const char *const texts[] = { "", "{}", "[]", "{\"onestep_manifest\": 2}",
                                          "{\"onestep_manifest\": 1, \"attempt\": 1, "
@@ -169,7 +169,7 @@ TEST(manifest_that_is_none_is_refused)
     }
 }
 
-TEST(spec_hash_is_about_the_result_only)
+TEST(storage_spec_hash_is_about_the_result_only)
 {
     struct attempt *a = finished();
     char one[DIGEST_HEX_ROOM], other[DIGEST_HEX_ROOM];

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/base/file.h"
+#include "tests/tool/httpd.h"
 #include "tests/tool/test.h"
 
 #define ARGS_MAX 24
@@ -147,6 +148,42 @@ TEST(worker_refuses_what_it_cannot_load)
     expect_refusal(3, "no/such/model: no such folder", "no/such/model", "cpu");
     expect_refusal(3, "tests/fixtures/model_index.json: no such file", "tests/fixtures", "cpu");
     expect_refusal(7, "set device to cpu", "tests/fixtures/tiny-a", "cuda:999");
+}
+
+/* A store that says no is told before a job is taken: which one it is, and its own words. */
+static void expect_store_refusal(int exit_code, int code, const char *body, const char *part)
+{
+    const char *keys = "[default]\naws_access_key_id=AKID\naws_secret_access_key=s3cr3t\n";
+    char endpoint[64], path[FILE_PATH_BYTES], work[FILE_PATH_BYTES];
+    struct program p;
+    struct httpd d;
+
+    httpd_start(&d, &(struct httpd_config){ .access_key = "AKID", .secret_key = "s3cr3t" });
+    httpd_fault(&d, &(struct httpd_fault){ .kind = HTTPD_STATUS, .code = code, .body = body });
+    snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%d", d.port);
+    EXPECT_OK(file_write_atomic(in_tmp("keys", path), keys, strlen(keys)));
+    start(&p, "--model", "tests/fixtures/tiny-a", "--work-dir", in_tmp("work", work), "--blob",
+          "s3://clips/out", "--s3-endpoint", endpoint, "--s3-path-style", "--s3-credentials-file",
+          path, "--brokers", "tcp://127.0.0.1:1", "--threads", "1", NULL);
+    EXPECT_INT(finish(&p), exit_code);
+    if (!strstr(p.text, part) || !strstr(p.text, endpoint))
+        test_fail(__FILE__, __LINE__, "\"%s\" is not in: %s", part, p.text);
+    EXPECT(strstr(p.text, "onestep-worker: blob: s3://clips/out can't be used: "));
+    EXPECT(!strstr(p.text, "worker.ready") && !strstr(p.text, "s3cr3t"));
+    EXPECT_INT(entries_in(work), 0);
+    httpd_stop(&d);
+}
+
+TEST(storage_worker_says_what_its_store_refuses)
+{
+    expect_store_refusal(2, 403,
+                         "<Error><Code>AccessDenied</Code><Message>Not yours.</Message></Error>",
+                         "answered 403 (access denied; check the credentials and the address): Not "
+                         "yours.");
+    expect_store_refusal(3, 404,
+                         "<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not "
+                         "exist</Message></Error>",
+                         "answered 404 (nothing there): The specified bucket does not exist");
 }
 
 TEST(worker_prints_the_memory_plan)

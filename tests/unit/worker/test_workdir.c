@@ -8,7 +8,7 @@
 #include "worker/spool.h"
 #include "worker/workdir.h"
 
-TEST(workdir_is_private_and_goes_away)
+TEST(storage_workdir_is_private_and_goes_away)
 {
     struct workdir a = { .is_open = false }, b = { .is_open = false };
     char file[FILE_PATH_BYTES];
@@ -27,7 +27,7 @@ TEST(workdir_is_private_and_goes_away)
 }
 
 /* A worker that dies without closing leaves its folder to the next one. */
-TEST(workdir_of_a_dead_worker_is_removed)
+TEST(storage_workdir_of_a_dead_worker_is_removed)
 {
     struct workdir mine = { .is_open = false };
     char path[FILE_PATH_BYTES] = "";
@@ -111,7 +111,7 @@ TEST(storage_finished_clips_move_to_the_next_worker)
     buf_free(&manifest);
 }
 
-TEST(workdir_that_cannot_be_made_is_named)
+TEST(storage_workdir_that_cannot_be_made_is_named)
 {
     struct workdir w = { .is_open = false };
 
