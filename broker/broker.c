@@ -1,6 +1,6 @@
 /* DESIGN: this file tells a job's story at the broker; the chapters are in handle_client.c (from
- * and to clients), handle_worker.c (from and to workers) and dispatch.c (which worker gets the next
- * job).
+ * and to clients), handle_ask.c (from and to operators), handle_worker.c (from and to workers) and
+ * dispatch.c (which worker gets the next job).
  *
  *   frame --> decode --> handler --> store calls, each with a tag --> replies --> answer
  *
@@ -33,32 +33,35 @@
 
 #define REAL_BITS 53 /* of a double's mantissa */
 
-/* May somebody with this role say what belongs to this side? */
-static bool is_allowed(enum broker_side side, enum keys_role role)
-{
-    if (side == BROKER_WORKERS)
-        return role == KEYS_WORKER;
-    return role == KEYS_CLIENT || role == KEYS_ADMIN;
-}
-
-/* Which side may say what, and who listens. */
+/* At which door what is said, by whom, and who listens. */
 static const struct {
     enum broker_side side;
+    enum keys_role role; /* that is needed; an admin may whatever a client may */
     handler_fn handle;
 } handlers[MSG_TYPE_COUNT] = {
-    [MSG_SUBMIT] = { BROKER_CLIENTS, handle_submit },
-    [MSG_STATUS] = { BROKER_CLIENTS, handle_status },
-    [MSG_LIST] = { BROKER_CLIENTS, handle_list },
-    [MSG_CANCEL] = { BROKER_CLIENTS, handle_cancel },
-    [MSG_PING] = { BROKER_CLIENTS, handle_ping },
-    [MSG_HELLO] = { BROKER_WORKERS, handle_hello },
-    [MSG_CREDIT] = { BROKER_WORKERS, handle_credit },
-    [MSG_STATE] = { BROKER_WORKERS, handle_state },
-    [MSG_DONE] = { BROKER_WORKERS, handle_done },
-    [MSG_FAIL] = { BROKER_WORKERS, handle_fail },
-    [MSG_RELEASE] = { BROKER_WORKERS, handle_release },
-    [MSG_BYE] = { BROKER_WORKERS, handle_bye },
+    [MSG_SUBMIT] = { BROKER_CLIENTS, KEYS_CLIENT, handle_submit },
+    [MSG_STATUS] = { BROKER_CLIENTS, KEYS_CLIENT, handle_status },
+    [MSG_LIST] = { BROKER_CLIENTS, KEYS_CLIENT, handle_list },
+    [MSG_CANCEL] = { BROKER_CLIENTS, KEYS_CLIENT, handle_cancel },
+    [MSG_PING] = { BROKER_CLIENTS, KEYS_CLIENT, handle_ping },
+    [MSG_ASK] = { BROKER_CLIENTS, KEYS_CLIENT, handle_ask },
+    [MSG_RULE] = { BROKER_CLIENTS, KEYS_ADMIN, handle_rule },
+    [MSG_HELLO] = { BROKER_WORKERS, KEYS_WORKER, handle_hello },
+    [MSG_CREDIT] = { BROKER_WORKERS, KEYS_WORKER, handle_credit },
+    [MSG_STATE] = { BROKER_WORKERS, KEYS_WORKER, handle_state },
+    [MSG_DONE] = { BROKER_WORKERS, KEYS_WORKER, handle_done },
+    [MSG_FAIL] = { BROKER_WORKERS, KEYS_WORKER, handle_fail },
+    [MSG_RELEASE] = { BROKER_WORKERS, KEYS_WORKER, handle_release },
+    [MSG_BYE] = { BROKER_WORKERS, KEYS_WORKER, handle_bye },
 };
+
+/* May somebody with this role say it? */
+static bool is_allowed(enum msg_type type, enum keys_role role)
+{
+    enum keys_role needed = handlers[type].role;
+
+    return role == needed || (role == KEYS_ADMIN && needed == KEYS_CLIENT);
+}
 
 /* Who takes the store's answer to one item of a request of this type. */
 static const reply_fn reply_handlers[MSG_TYPE_COUNT] = {
@@ -66,7 +69,8 @@ static const reply_fn reply_handlers[MSG_TYPE_COUNT] = {
     [MSG_STATUS] = handle_status_reply, [MSG_LIST] = handle_list_reply,
     [MSG_PING] = handle_ping_reply,     [MSG_STATE] = handle_state_reply,
     [MSG_DONE] = handle_ack_reply,      [MSG_FAIL] = handle_ack_reply,
-    [MSG_RELEASE] = handle_ack_reply,
+    [MSG_RELEASE] = handle_ack_reply,   [MSG_ASK] = handle_rows_reply,
+    [MSG_RULE] = handle_rows_reply,
 };
 
 status broker_open(struct broker **broker, const struct broker_config *config,
@@ -170,11 +174,12 @@ void broker_on_frame(struct broker *b, int64_t now_ms, const struct broker_frame
         st = FAIL(ERR_BADARG, "%s belongs to the broker's %s: use that address",
                   msg_type_name(m->type),
                   frame->side == BROKER_CLIENTS ? "worker_endpoint" : "client_endpoint");
-    if (st == OK && !is_allowed(frame->side, frame->role))
+    if (st == OK && !is_allowed(m->type, frame->role))
         st = FAIL(ERR_CONFLICT,
-                  "the key of this program is a %s's, who may not say %s: use another "
-                  "key, or let the broker's curve_allow have it as another role",
-                  keys_role_name(frame->role), msg_type_name(m->type));
+                  "the key of this program is a %s's, who may not say %s (that needs the role %s): "
+                  "use another key, or let the broker's curve_allow have it as another role",
+                  keys_role_name(frame->role), msg_type_name(m->type),
+                  keys_role_name(handlers[m->type].role));
     broker_count(b, METER_MESSAGES, m->type);
     if (st != OK) {
         broker_count(b, METER_REFUSED, 0);

@@ -30,6 +30,11 @@ struct request {
         struct msg_job_verdict jobs[LIMIT_JOBS_PER_MSG]; /* SUBMIT, CANCEL */
         struct msg_lease_verdict leases[MSG_LEASES_MAX]; /* STATE; verdict NONE: no answer */
         struct lease lease;                              /* DONE, FAIL, RELEASE */
+        struct {
+            enum msg_question question; /* of an ASK */
+            enum msg_order order;       /* of a RULE */
+            size_t skip;                /* rows that were in earlier pages */
+        } ask;                          /* ASK, RULE */
     };
     size_t sentence_at[LIMIT_JOBS_PER_MSG]; /* of jobs[i], in sentences; 0: "" */
     struct buf sentences;                   /* begins with a NUL */
@@ -45,11 +50,19 @@ struct worker {
     char models[MSG_MODELS_MAX][SPEC_NAME_MAX];
     const char *model_names[MSG_MODELS_MAX]; /* of its claim */
     size_t model_count;
-    int64_t heard_ms;         /* last message */
-    int64_t granted_total;    /* jobs it was ever ready to take since HELLO */
-    int64_t dispatched_total; /* jobs sent to it since HELLO */
-    bool is_claiming;         /* a claim for it is at the store */
-    bool is_hopeful;          /* there may be a job for it: claim */
+    char device[MSG_PEOPLE_MAX + 1];
+    char version[MSG_PEOPLE_MAX + 1];
+    int64_t memory_mib;            /* that a job may use; 0: it does not say */
+    int64_t held_count;            /* leases in its last STATE */
+    char job[JOB_ID_BYTES];        /* of these the first that runs, or else the first; "" */
+    char stage[MSG_STAGE_MAX + 1]; /* of that job */
+    bool is_leaving;               /* it said BYE, or shall drain: no more jobs */
+    bool must_drain;               /* told to drain, and has not said BYE since */
+    int64_t heard_ms;              /* last message */
+    int64_t granted_total;         /* jobs it was ever ready to take since HELLO */
+    int64_t dispatched_total;      /* jobs sent to it since HELLO */
+    bool is_claiming;              /* a claim for it is at the store */
+    bool is_hopeful;               /* there may be a job for it: claim */
 };
 
 /* Everything that a broker knows; none of it is missed when it dies. */
@@ -104,10 +117,19 @@ void request_keep_sentence(struct request *r, size_t index, const char *sentence
 /* One answer has come: true when it was the last. */
 bool request_is_complete(struct request *r);
 
+/* A request of a client that is one call: make both; NULL as request_begin. */
+struct request *request_ask(struct broker *b, const struct bus_peer *from, const struct msg *m,
+                            struct store_call *call, struct outbox *out);
+
+/* The store has answered that call: the request is over. True when it was an error, which the
+ * client has been told. */
+bool request_end_asked(struct broker *b, struct request *r, const struct store_reply *reply,
+                       struct outbox *out);
+
 /* Give the place back. */
 void request_end(struct broker *b, struct request *r);
 
-/* --- handle_client.c, handle_worker.c --- */
+/* --- handle_client.c, handle_ask.c, handle_worker.c --- */
 
 /* A message of a client or worker; the handlers of broker.c's table. */
 typedef void (*handler_fn)(struct broker *b, int64_t now_ms, const struct bus_peer *from,
@@ -121,6 +143,10 @@ void handle_list(struct broker *b, int64_t now_ms, const struct bus_peer *from, 
 void handle_cancel(struct broker *b, int64_t now_ms, const struct bus_peer *from,
                    const struct msg *m, struct outbox *out);
 void handle_ping(struct broker *b, int64_t now_ms, const struct bus_peer *from, const struct msg *m,
+                 struct outbox *out);
+void handle_ask(struct broker *b, int64_t now_ms, const struct bus_peer *from, const struct msg *m,
+                struct outbox *out);
+void handle_rule(struct broker *b, int64_t now_ms, const struct bus_peer *from, const struct msg *m,
                  struct outbox *out);
 void handle_hello(struct broker *b, int64_t now_ms, const struct bus_peer *from,
                   const struct msg *m, struct outbox *out);
@@ -150,6 +176,8 @@ void handle_list_reply(struct broker *b, int64_t now_ms, struct request *r, size
                        const struct store_reply *reply, struct outbox *out);
 void handle_ping_reply(struct broker *b, int64_t now_ms, struct request *r, size_t index,
                        const struct store_reply *reply, struct outbox *out);
+void handle_rows_reply(struct broker *b, int64_t now_ms, struct request *r, size_t index,
+                       const struct store_reply *reply, struct outbox *out);
 void handle_state_reply(struct broker *b, int64_t now_ms, struct request *r, size_t index,
                         const struct store_reply *reply, struct outbox *out);
 void handle_ack_reply(struct broker *b, int64_t now_ms, struct request *r, size_t index,
@@ -168,6 +196,18 @@ struct worker *dispatch_admit(struct broker *b, const struct bus_peer *peer, con
 
 /* Forget a worker. */
 void dispatch_forget(struct worker *w);
+
+/* It takes no more jobs, and is forgotten once it holds none. */
+void dispatch_leave(struct worker *w);
+
+/* What it says that it holds. */
+void dispatch_note_leases(struct worker *w, const struct msg_state *state);
+
+/* It reports the end of one lease. */
+void dispatch_note_end(struct worker *w);
+
+/* Word of what it does now: idle, busy, draining or silent. */
+const char *dispatch_state_name(const struct broker *b, const struct worker *w, int64_t now_ms);
 
 /* There may be count new jobs, for model or (NULL) for any: let so many workers claim. */
 void dispatch_wake(struct broker *b, const char *model, int64_t count);

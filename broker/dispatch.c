@@ -6,6 +6,7 @@
  * hopeful worker with credit claims; an empty answer ends its hope. A slow poll finds what other
  * brokers accepted. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "broker/broker_priv.h"
@@ -62,25 +63,56 @@ static struct worker *free_place(struct broker *b)
 struct worker *dispatch_admit(struct broker *b, const struct bus_peer *peer, const char *id)
 {
     struct worker *same_peer = dispatch_find(b, peer), *same_id, *w;
+    bool must_drain;
 
-    if (same_peer)
+    if (same_peer && strcmp(same_peer->id, id) != 0)
         dispatch_forget(same_peer);
-    same_id = dispatch_find_id(b, id); /* it comes again by a new connection */
+    same_id = dispatch_find_id(b, id); /* it comes again, perhaps by a new connection */
+    must_drain = same_id && same_id->must_drain;
     if (same_id)
         dispatch_forget(same_id);
     w = free_place(b);
     if (!w)
         return NULL;
     w->is_used = true;
+    w->is_leaving = w->must_drain = must_drain;
     w->generation++;
     w->peer = *peer;
     memcpy(w->id, id, JOB_ID_BYTES);
     return w;
 }
 
+void dispatch_leave(struct worker *w)
+{
+    w->is_leaving = true;
+    if (w->held_count == 0 && !w->must_drain)
+        dispatch_forget(w);
+}
+
+void dispatch_note_leases(struct worker *w, const struct msg_state *state)
+{
+    const struct msg_lease_state *shown = state->lease_count ? &state->leases[0] : NULL;
+
+    for (size_t i = 0; i < state->lease_count && !shown->is_started; i++) {
+        if (state->leases[i].is_started)
+            shown = &state->leases[i];
+    }
+    w->held_count = (int64_t)state->lease_count;
+    snprintf(w->job, sizeof(w->job), "%s", shown ? shown->lease.job : "");
+    snprintf(w->stage, sizeof(w->stage), "%s", shown ? shown->stage : "");
+}
+
+void dispatch_note_end(struct worker *w)
+{
+    if (w->held_count > 0 && --w->held_count == 0)
+        w->job[0] = w->stage[0] = '\0';
+    if (w->is_leaving)
+        dispatch_leave(w);
+}
+
 static bool has_credit(const struct worker *w)
 {
-    return w->granted_total > w->dispatched_total;
+    return !w->is_leaving && w->granted_total > w->dispatched_total;
 }
 
 static bool serves(const struct worker *w, const char *model)
@@ -109,6 +141,15 @@ static bool is_stale(const struct broker *b, const struct worker *w, int64_t now
     return now_ms - w->heard_ms > STALE_HEARTBEATS * b->config.heartbeat_ms;
 }
 
+const char *dispatch_state_name(const struct broker *b, const struct worker *w, int64_t now_ms)
+{
+    if (is_stale(b, w, now_ms))
+        return "silent";
+    if (w->is_leaving)
+        return "draining";
+    return w->held_count > 0 ? "busy" : "idle";
+}
+
 static void claim(struct broker *b, struct worker *w, struct outbox *out)
 {
     struct store_call call = { .op = STORE_CLAIM };
@@ -123,6 +164,7 @@ static void claim(struct broker *b, struct worker *w, struct outbox *out)
     call.claim.worker = w->label;
     call.claim.nonce = b->config.random();
     call.claim.lease_ms = b->config.lease_ms;
+    call.claim.memory_mib = w->memory_mib;
     w->is_claiming = true;
     outbox_call(out, &call);
 }

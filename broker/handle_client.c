@@ -196,31 +196,6 @@ void handle_cancel_reply(struct broker *b, int64_t now_ms, struct request *r, si
 
 /* --- requests of one call --- */
 
-static void ask_once(struct broker *b, const struct bus_peer *from, const struct msg *m,
-                     struct store_call *call, struct outbox *out)
-{
-    struct request *r = request_begin(b, BROKER_CLIENTS, from, m, out);
-
-    if (!r)
-        return;
-    r->waiting = 1;
-    call->tag = request_tag(r, 0);
-    outbox_call(out, call);
-}
-
-/* The store has answered: true when it was an error, which the client has been told. */
-static bool end_once(struct broker *b, struct request *r, const struct store_reply *reply,
-                     struct outbox *out)
-{
-    bool is_error = reply->code != OK;
-
-    CHECK(request_is_complete(r));
-    if (is_error)
-        broker_answer_error(r->side, &r->peer, r->seq, reply->code, reply->sentence, out);
-    request_end(b, r);
-    return is_error;
-}
-
 void handle_status(struct broker *b, int64_t now_ms, const struct bus_peer *from,
                    const struct msg *m, struct outbox *out)
 {
@@ -232,7 +207,7 @@ void handle_status(struct broker *b, int64_t now_ms, const struct bus_peer *from
         return;
     }
     call.status = m->status;
-    ask_once(b, from, m, &call, out);
+    (void)request_ask(b, from, m, &call, out);
 }
 
 void handle_status_reply(struct broker *b, int64_t now_ms, struct request *r, size_t index,
@@ -245,7 +220,7 @@ void handle_status_reply(struct broker *b, int64_t now_ms, struct request *r, si
 
     (void)now_ms;
     (void)index;
-    if (end_once(b, r, reply, out))
+    if (request_end_asked(b, r, reply, out))
         return;
     /* As many as fit; the client asks again for the rest. */
     while ((st = outbox_send(out, r->side, &r->peer, &answer)) == ERR_FULL &&
@@ -271,7 +246,7 @@ void handle_list(struct broker *b, int64_t now_ms, const struct bus_peer *from, 
                             "the cursor is not one that a list gave", out);
         return;
     }
-    ask_once(b, from, m, &call, out);
+    (void)request_ask(b, from, m, &call, out);
 }
 
 void handle_list_reply(struct broker *b, int64_t now_ms, struct request *r, size_t index,
@@ -283,7 +258,7 @@ void handle_list_reply(struct broker *b, int64_t now_ms, struct request *r, size
 
     (void)now_ms;
     (void)index;
-    if (!end_once(b, r, reply, out))
+    if (!request_end_asked(b, r, reply, out))
         broker_answer(b, r->side, &r->peer, &answer, out);
 }
 
@@ -293,7 +268,7 @@ void handle_ping(struct broker *b, int64_t now_ms, const struct bus_peer *from, 
     struct store_call call = { .op = STORE_STATS };
 
     (void)now_ms;
-    ask_once(b, from, m, &call, out);
+    (void)request_ask(b, from, m, &call, out);
 }
 
 void handle_ping_reply(struct broker *b, int64_t now_ms, struct request *r, size_t index,
@@ -303,7 +278,7 @@ void handle_ping_reply(struct broker *b, int64_t now_ms, struct request *r, size
 
     (void)now_ms;
     (void)index;
-    if (end_once(b, r, reply, out))
+    if (request_end_asked(b, r, reply, out))
         return;
     answer.pong.broker = b->id;
     answer.pong.version = b->config.version;

@@ -30,29 +30,32 @@ void handle_hello(struct broker *b, int64_t now_ms, const struct bus_peer *from,
     w->model_count = hello->model_count;
     for (size_t i = 0; i < hello->model_count; i++)
         snprintf(w->models[i], sizeof(w->models[i]), "%s", hello->models[i]);
+    snprintf(w->device, sizeof(w->device), "%s", hello->device);
+    snprintf(w->version, sizeof(w->version), "%s", hello->version);
+    w->memory_mib = hello->memory_mib;
     w->heard_ms = now_ms;
-    log_info("worker.hello", "worker=%s device=\"%s\" version=%s model=%s", w->label, hello->device,
-             hello->version, w->models[0]);
+    log_info("worker.hello", "worker=%s device=\"%s\" memory_mib=%" PRId64 " version=%s model=%s",
+             w->label, hello->device, w->memory_mib, hello->version, w->models[0]);
     memcpy(answer.welcome.broker, b->id, JOB_ID_BYTES);
     answer.welcome.lease_ms = b->config.lease_ms;
     answer.welcome.heartbeat_ms = b->config.heartbeat_ms;
     broker_answer(b, BROKER_WORKERS, from, &answer, out);
 }
 
-/* The worker of this connection takes so many jobs; false: it is not known here. */
-static bool take_credit(struct broker *b, int64_t now_ms, const struct bus_peer *from,
-                        int64_t granted_total)
+/* The worker of this connection takes so many jobs; NULL: it is not known here. */
+static struct worker *take_credit(struct broker *b, int64_t now_ms, const struct bus_peer *from,
+                                  int64_t granted_total)
 {
     struct worker *w = dispatch_find(b, from);
 
     if (!w)
-        return false;
+        return NULL;
     w->heard_ms = now_ms;
     if (granted_total > w->granted_total) {
         w->granted_total = granted_total;
         w->is_hopeful = true;
     }
-    return true;
+    return w;
 }
 
 static void ask_for_hello(const struct bus_peer *from, struct outbox *out)
@@ -79,7 +82,8 @@ void handle_bye(struct broker *b, int64_t now_ms, const struct bus_peer *from, c
     if (!w)
         return;
     log_info("worker.bye", "worker=%s", w->label);
-    dispatch_forget(w);
+    w->must_drain = false;
+    dispatch_leave(w);
 }
 
 /* --- STATE --- */
@@ -104,14 +108,18 @@ static void answer_state(struct broker *b, struct request *r, struct outbox *out
 void handle_state(struct broker *b, int64_t now_ms, const struct bus_peer *from,
                   const struct msg *m, struct outbox *out)
 {
-    bool is_known = take_credit(b, now_ms, from, m->state.granted_total);
+    struct worker *w = take_credit(b, now_ms, from, m->state.granted_total);
     struct request *r = request_begin(b, BROKER_WORKERS, from, m, out);
 
-    if (!is_known)
+    if (!w)
         ask_for_hello(from, out);
+    else
+        dispatch_note_leases(w, &m->state);
+    if (w && w->must_drain) /* until it says BYE: a DRAIN may be lost */
+        broker_answer(b, BROKER_WORKERS, from, &(struct msg){ .type = MSG_DRAIN }, out);
     if (!r)
         return;
-    r->worker_dispatched = is_known ? dispatch_find(b, from)->dispatched_total : 0;
+    r->worker_dispatched = w ? w->dispatched_total : 0;
     r->count = r->waiting = m->state.lease_count;
     for (size_t i = 0; i < r->count; i++) {
         struct store_call call = { .op = STORE_RENEW, .tag = request_tag(r, i) };
@@ -152,8 +160,10 @@ static void ask_about(struct broker *b, int64_t now_ms, const struct bus_peer *f
     struct worker *w = dispatch_find(b, from);
     struct request *r = request_begin(b, BROKER_WORKERS, from, m, out);
 
-    if (w)
+    if (w) {
         w->heard_ms = now_ms;
+        dispatch_note_end(w);
+    }
     if (!r)
         return;
     r->waiting = 1;

@@ -73,3 +73,28 @@ void request_end(struct broker *b, struct request *r)
     r->is_used = false;
     b->free_requests[b->free_count++] = r->place;
 }
+
+struct request *request_ask(struct broker *b, const struct bus_peer *from, const struct msg *m,
+                            struct store_call *call, struct outbox *out)
+{
+    struct request *r = request_begin(b, BROKER_CLIENTS, from, m, out);
+
+    if (!r)
+        return NULL;
+    r->waiting = 1;
+    call->tag = request_tag(r, 0);
+    outbox_call(out, call);
+    return r;
+}
+
+bool request_end_asked(struct broker *b, struct request *r, const struct store_reply *reply,
+                       struct outbox *out)
+{
+    bool is_error = reply->code != OK;
+
+    CHECK(request_is_complete(r));
+    if (is_error)
+        broker_answer_error(r->side, &r->peer, r->seq, reply->code, reply->sentence, out);
+    request_end(b, r);
+    return is_error;
+}

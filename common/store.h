@@ -68,14 +68,10 @@ enum store_op {
     STORE_OP_COUNT
 };
 
-/* Limits of one tenant; 0: none. */
+/* Limits of one tenant. */
 struct store_quota {
     const char *tenant;
-    int64_t queued_max;  /* jobs that wait */
-    int64_t running_max; /* jobs that are leased or run */
-    int64_t bytes_max;   /* parameters of all its jobs */
-    int64_t rate, burst; /* submissions: a second in the long run, and at once */
-    int64_t weight;      /* share of the devices against other tenants, 1.. */
+    struct msg_quota limits;
 };
 
 /* What a pause is about, and what shall happen to it. */

@@ -3,11 +3,13 @@
 -- Limits of a tenant that `quota` sets, in the order of its arguments; 0: none.
 local LIMITS = { 'queued_max', 'running_max', 'bytes_max', 'rate', 'burst', 'weight' }
 
--- quota: tenant limits... -> ok, queued
+-- quota: tenant limits... -> ok, queued. A limit of -1 stays as it is.
 -- weight: its share of the devices against others', at least 1; rate: jobs a second.
 F.quota = function(tenant, ...)
   local limits = { ... }
-  for i = 1, #LIMITS do call('HSET', tenant_key(tenant), LIMITS[i], limits[i]) end
+  for i = 1, #LIMITS do
+    if limits[i] ~= '-1' then call('HSET', tenant_key(tenant), LIMITS[i], limits[i]) end
+  end
   call('HDEL', tenant_key(tenant), 'tokens', 'filled')
   call('SADD', T .. 'tenants', tenant)
   unpark(tenant)
@@ -22,7 +24,7 @@ F.tenants = function()
     local v = call('HMGET', tenant_key(names[i]), 'waiting', 'held', 'bytes', 'paused',
                    unpack(LIMITS))
     local row = { names[i] }
-    for j = 1, 4 + #LIMITS do row[j + 1] = v[j] or '0' end
+    for j = 1, 4 + #LIMITS do row[j + 1] = v[j] or (LIMITS[j - 4] == 'weight' and '1' or '0') end
     out[i] = row
   end
   return out

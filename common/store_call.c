@@ -152,13 +152,15 @@ static void add_stats(struct args *a)
 
 static void add_quota(struct args *a, const struct store_quota *quota)
 {
+    const struct msg_quota *limits = &quota->limits;
+
     add_text(a, quota->tenant);
-    add_int(a, quota->queued_max);
-    add_int(a, quota->running_max);
-    add_int(a, quota->bytes_max);
-    add_int(a, quota->rate);
-    add_int(a, quota->burst);
-    add_int(a, quota->weight > 0 ? quota->weight : 1);
+    add_int(a, limits->queued_max);
+    add_int(a, limits->running_max);
+    add_int(a, limits->bytes_max);
+    add_int(a, limits->rate);
+    add_int(a, limits->burst);
+    add_int(a, limits->weight != 0 ? limits->weight : 1);
 }
 
 static void add_pause(struct args *a, const struct store_call *call)

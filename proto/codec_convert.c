@@ -46,9 +46,9 @@ static status check_count(const struct place *p, size_t count)
 
 static status check_text(const struct place *p, const uint8_t *bytes, size_t len)
 {
-    bool is_list = p->field->kind == CODEC_TEXTS;
-    size_t min = is_list ? 1 : (size_t)p->field->min;
-    size_t max = is_list ? SPEC_NAME_MAX - 1 : (size_t)p->field->max;
+    bool is_list = p->field->kind == CODEC_TEXTS, is_row = p->field->kind == CODEC_CELLS;
+    size_t min = is_list ? 1 : is_row ? 0 : (size_t)p->field->min;
+    size_t max = is_list ? SPEC_NAME_MAX - 1 : is_row ? MSG_CELL_MAX : (size_t)p->field->max;
 
     if (len < min || len > max)
         return FAIL(ERR_BADARG, "%s: %s has %zu bytes, allowed are %zu to %zu", p->shape->name,
@@ -78,11 +78,11 @@ static ProtobufCBinaryData borrow(const char *text, size_t len)
  * spaces, and it ends at a character's border. */
 static status clean_sentence(const struct place *p, const char *text, ProtobufCBinaryData *wire)
 {
-    size_t max = (size_t)p->field->max;
+    size_t max = p->field->kind == CODEC_CELLS ? MSG_CELL_MAX : (size_t)p->field->max;
     size_t len = strnlen(text, max + 1);
     uint8_t *copy;
     void *ptr = NULL;
-    status st = arena_take(p->arena, max + 1, &ptr);
+    status st = arena_take(p->arena, len + 1, &ptr);
 
     if (st != OK)
         return st;
@@ -124,6 +124,8 @@ static status pack_texts(const struct place *p, const void *src, void *wire)
         if (p->field->kind == CODEC_IDS) {
             TRY(check_id(p, ids[i]));
             items[i] = borrow(ids[i], JOB_ID_CHARS);
+        } else if (p->field->kind == CODEC_CELLS) {
+            TRY(clean_sentence(p, texts[i], &items[i]));
         } else {
             TRY(check_text(p, (const uint8_t *)texts[i], strlen(texts[i])));
             items[i] = borrow(texts[i], strlen(texts[i]));
@@ -248,6 +250,7 @@ static status pack_field(const struct place *p, const void *src, void *wire)
         return pack_parts(p, src, wire);
     case CODEC_IDS:
     case CODEC_TEXTS:
+    case CODEC_CELLS:
         return pack_texts(p, src, wire);
     case CODEC_INTS:
         return pack_ints(p, src, wire);
@@ -413,6 +416,7 @@ static status unpack_field(const struct place *p, void *dst, const void *wire)
         return unpack_parts(p, dst, wire);
     case CODEC_IDS:
     case CODEC_TEXTS:
+    case CODEC_CELLS:
         return unpack_texts(p, dst, wire);
     case CODEC_INTS:
         return unpack_ints(p, dst, wire);

@@ -8,10 +8,11 @@
 #define COUNT_MAX INT32_MAX
 #define MS_MAX ((int64_t)1 << 48)
 #define TIME_SPAN_MAX_MS ((int64_t)7 * 24 * 3600 * 1000)
+#define BYTES_MAX ((int64_t)1 << 48)
 #define PRIORITY_MAX 1000
+#define WEIGHT_MAX 1000000
 #define CURSOR_BYTES_MAX 64
 #define LABEL_BYTES_MAX 128
-#define PEOPLE_BYTES_MAX 160 /* host, device, version: for people */
 
 #define ROW(type_, field_, wire_)                                                                  \
     .name = #field_, .at = offsetof(type_, field_), .wire_at = offsetof(wire_, field_)
@@ -144,7 +145,7 @@ static const struct codec_field status_fields[] = {
     REAL(struct job_status, Onestep__JobStatus, progress, 0, 1),
     TEXT(struct job_status, Onestep__JobStatus, model, 0, SPEC_NAME_MAX - 1),
     TEXT(struct job_status, Onestep__JobStatus, labels, 0, SPEC_LABELS_MAX - 1),
-    TEXT(struct job_status, Onestep__JobStatus, worker, 0, 2 * PEOPLE_BYTES_MAX),
+    TEXT(struct job_status, Onestep__JobStatus, worker, 0, 2 * MSG_PEOPLE_MAX),
     TEXT(struct job_status, Onestep__JobStatus, stage, 0, MSG_STAGE_MAX),
     ENUM(struct job_status, Onestep__JobStatus, code, 0, STATUS_COUNT - 1),
     SENTENCE(struct job_status, Onestep__JobStatus, sentence, MSG_SENTENCE_MAX),
@@ -166,10 +167,50 @@ static const struct codec_field statuses_fields[] = {
 
 static const struct codec_field pong_fields[] = {
     TEXT(struct msg_pong, Onestep__Pong, broker, 0, JOB_ID_CHARS),
-    TEXT(struct msg_pong, Onestep__Pong, version, 0, PEOPLE_BYTES_MAX),
+    TEXT(struct msg_pong, Onestep__Pong, version, 0, MSG_PEOPLE_MAX),
     INT(struct msg_pong, Onestep__Pong, worker_count, 0, COUNT_MAX),
     { ROW(struct msg_pong, job_counts, Onestep__Pong), .kind = CODEC_INTS,
       .wire_count_at = offsetof(Onestep__Pong, n_job_counts), .max = JOB_STATE_COUNT },
+};
+
+static const struct codec_field ask_fields[] = {
+    ENUM(struct msg_ask, Onestep__Ask, question, 1, ASK_QUESTION_COUNT - 1),
+    TEXT(struct msg_ask, Onestep__Ask, name, 0, SPEC_NAME_MAX - 1),
+    TEXT(struct msg_ask, Onestep__Ask, cursor, 0, CURSOR_BYTES_MAX),
+};
+
+static const struct codec_field quota_fields[] = {
+    INT(struct msg_quota, Onestep__Quota, queued_max, -1, COUNT_MAX),
+    INT(struct msg_quota, Onestep__Quota, running_max, -1, COUNT_MAX),
+    INT(struct msg_quota, Onestep__Quota, bytes_max, -1, BYTES_MAX),
+    INT(struct msg_quota, Onestep__Quota, rate, -1, COUNT_MAX),
+    INT(struct msg_quota, Onestep__Quota, burst, -1, COUNT_MAX),
+    INT(struct msg_quota, Onestep__Quota, weight, -1, WEIGHT_MAX),
+};
+static const struct codec_shape quota_shape =
+    SHAPE("quota", struct msg_quota, onestep__quota__descriptor, quota_fields);
+
+static const struct codec_field rule_fields[] = {
+    ENUM(struct msg_rule, Onestep__Rule, order, 1, RULE_ORDER_COUNT - 1),
+    ENUM(struct msg_rule, Onestep__Rule, scope, 0, SCOPE_COUNT - 1),
+    TEXT(struct msg_rule, Onestep__Rule, name, 0, SPEC_NAME_MAX - 1),
+    TEXT(struct msg_rule, Onestep__Rule, cursor, 0, CURSOR_BYTES_MAX),
+    PART(struct msg_rule, Onestep__Rule, quota, &quota_shape),
+};
+
+static const struct codec_field row_fields[] = {
+    { MANY(struct msg_row, Onestep__Row, cells, cell_count, 1, MSG_CELLS_MAX),
+      .kind = CODEC_CELLS },
+};
+static const struct codec_shape row_shape =
+    SHAPE("row", struct msg_row, onestep__row__descriptor, row_fields);
+
+static const struct codec_field rows_fields[] = {
+    ENUM(struct msg_rows, Onestep__Rows, verdict, 0, VERDICT_COUNT - 1),
+    ENUM(struct msg_rows, Onestep__Rows, state, 0, JOB_STATE_COUNT - 1),
+    PARTS(struct msg_rows, Onestep__Rows, rows, row_count, MSG_ROWS_MAX, &row_shape),
+    INT(struct msg_rows, Onestep__Rows, row_total, 0, COUNT_MAX),
+    TEXT(struct msg_rows, Onestep__Rows, cursor, 0, CURSOR_BYTES_MAX),
 };
 
 static const struct codec_field error_fields[] = {
@@ -181,11 +222,12 @@ static const struct codec_field error_fields[] = {
 
 static const struct codec_field hello_fields[] = {
     ID(struct msg_hello, Onestep__Hello, worker),
-    SENTENCE(struct msg_hello, Onestep__Hello, host, PEOPLE_BYTES_MAX),
-    SENTENCE(struct msg_hello, Onestep__Hello, device, PEOPLE_BYTES_MAX),
-    SENTENCE(struct msg_hello, Onestep__Hello, version, PEOPLE_BYTES_MAX),
+    SENTENCE(struct msg_hello, Onestep__Hello, host, MSG_PEOPLE_MAX),
+    SENTENCE(struct msg_hello, Onestep__Hello, device, MSG_PEOPLE_MAX),
+    SENTENCE(struct msg_hello, Onestep__Hello, version, MSG_PEOPLE_MAX),
     { MANY(struct msg_hello, Onestep__Hello, models, model_count, 1, MSG_MODELS_MAX),
       .kind = CODEC_TEXTS },
+    INT(struct msg_hello, Onestep__Hello, memory_mib, 0, COUNT_MAX),
 };
 
 static const struct codec_field welcome_fields[] = {
@@ -299,6 +341,9 @@ static const struct codec_shape shapes[MSG_TYPE_COUNT] = {
                               onestep__lease_verdict__descriptor, lease_verdict_fields),
     [MSG_DRAIN] = EMPTY("DRAIN"),
     [MSG_BYE] = EMPTY("BYE"),
+    [MSG_ASK] = BODY("ASK", struct msg_ask, onestep__ask__descriptor, ask_fields),
+    [MSG_RULE] = BODY("RULE", struct msg_rule, onestep__rule__descriptor, rule_fields),
+    [MSG_ROWS] = BODY("ROWS", struct msg_rows, onestep__rows__descriptor, rows_fields),
 };
 
 const struct codec_shape *codec_shape_of(enum msg_type type)

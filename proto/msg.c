@@ -28,6 +28,9 @@ static const char *const type_names[MSG_TYPE_COUNT] = {
     [MSG_CANCEL_LEASE] = "cancel_lease",
     [MSG_DRAIN] = "drain",
     [MSG_BYE] = "bye",
+    [MSG_ASK] = "ask",
+    [MSG_RULE] = "rule",
+    [MSG_ROWS] = "rows",
 };
 
 static const char *const verdict_names[VERDICT_COUNT] = {
@@ -37,6 +40,25 @@ static const char *const verdict_names[VERDICT_COUNT] = {
     [VERDICT_LOST] = "lost",           [VERDICT_CANCELLED] = "cancelled",
     [VERDICT_TIMEOUT] = "timeout",     [VERDICT_RELEASED] = "released",
 };
+
+static const char *const order_names[RULE_ORDER_COUNT] = {
+    [RULE_NOTHING] = "nothing",
+    [RULE_RUN] = "run",
+    [RULE_PAUSE] = "pause",
+    [RULE_DRAIN] = "drain",
+    [RULE_DRAIN_WORKER] = "drain_worker",
+    [RULE_FRONT] = "front",
+    [RULE_REDRIVE] = "redrive",
+    [RULE_REDRIVE_ALL] = "redrive_all",
+    [RULE_QUOTA] = "quota",
+    [RULE_AUDIT] = "audit",
+    [RULE_REPAIR] = "repair",
+};
+
+const char *msg_order_name(enum msg_order order)
+{
+    return (unsigned)order < RULE_ORDER_COUNT ? order_names[order] : "unknown";
+}
 
 const char *msg_type_name(enum msg_type type)
 {

@@ -10,6 +10,7 @@
  *   LIST                      LISTED              STATE                  STATE_ACK
  *   CANCEL                    CANCELLED           DONE, FAIL, RELEASE    ACK
  *   PING                      PONG                BYE                    -
+ *   ASK, RULE                 ROWS
  *                                                 broker -> worker: JOB, CANCEL_LEASE, DRAIN
  *   any request may be answered by ERROR: nothing was done, or (ERR_UNAVAILABLE) nobody knows
  *   whether it was; every request may be sent again with the same ids.
@@ -161,6 +162,96 @@ struct msg_pong {
     int64_t job_counts[JOB_STATE_COUNT]; /* jobs in each state; [0] is unused */
 };
 
+/* What an ASK is about, and the cells of the rows that answer it. Numbers on the wire, for ever. */
+enum msg_question {
+    ASK_NOTHING = 0,
+    ASK_WHY,     /* name: a job; a sentence each on why it does not run; no row: no such job */
+    ASK_EVENTS,  /* cursor, job, state, tenant, batch; those behind the cursor, oldest first */
+    ASK_WORKERS, /* those of this broker, in the order of enum msg_worker_cell */
+    ASK_LANES,   /* model, MiB that were too few, tenant, ready, what holds it: "", pause or cap */
+    ASK_TENANTS, /* those with limits: tenant, waiting, held, bytes, paused, fields of msg_quota */
+    ASK_QUESTION_COUNT
+};
+
+/* Cells of a worker. */
+enum msg_worker_cell {
+    WORKER_ID = 0,
+    WORKER_HOST,
+    WORKER_STATE,      /* idle, busy, draining, silent */
+    WORKER_JOB,        /* that it computes, or prepares; "" */
+    WORKER_STAGE,      /* of that job */
+    WORKER_LEASES,     /* jobs that it has */
+    WORKER_MEMORY_MIB, /* that a job may use; 0: it does not say */
+    WORKER_MODELS,     /* with commas between */
+    WORKER_HEARD_MS,   /* since its last message */
+    WORKER_VERSION,
+    WORKER_DEVICE,
+    WORKER_CELL_COUNT
+};
+
+/* ASK: a question whose answer is rows of texts. */
+struct msg_ask {
+    enum msg_question question;
+    const char *name;   /* what it is about */
+    const char *cursor; /* "" for the first page, then the cursor of the last answer */
+};
+
+/* What a RULE orders; admins alone may. Numbers on the wire, for ever. */
+enum msg_order {
+    RULE_NOTHING = 0,
+    RULE_RUN,          /* of scope and name: the end of a pause, or of a drain */
+    RULE_PAUSE,        /* of scope and name: what runs goes on, nothing more starts */
+    RULE_DRAIN,        /* SCOPE_QUEUE: no more jobs are taken, what is there runs */
+    RULE_DRAIN_WORKER, /* name: a worker; it takes no more jobs and ends. Verdict: OK, UNKNOWN */
+    RULE_FRONT,        /* name: a queued job; before all others of its tenant */
+    RULE_REDRIVE,      /* name: a dead job; it gets all its tries again */
+    RULE_REDRIVE_ALL,  /* a page of the dead, behind cursor; one row: number revived */
+    RULE_QUOTA,        /* name: a tenant; its limits */
+    RULE_AUDIT,        /* a sentence for each place in Redis that disagrees with the jobs */
+    RULE_REPAIR,       /* the same, and derive it anew */
+    RULE_ORDER_COUNT
+};
+
+/* What a pause is about. Numbers on the wire, for ever. */
+enum msg_scope { SCOPE_QUEUE = 0, SCOPE_MODEL, SCOPE_TENANT, SCOPE_COUNT };
+
+/* Limits of a tenant; 0: none, -1: as it is. */
+struct msg_quota {
+    int64_t queued_max;  /* jobs that wait */
+    int64_t running_max; /* jobs that are leased or run */
+    int64_t bytes_max;   /* parameters of all its jobs */
+    int64_t rate, burst; /* submissions: a second in the long run, and at once */
+    int64_t weight;      /* share of the devices against other tenants, 1.. */
+};
+
+/* RULE: an order about more than one's own jobs. */
+struct msg_rule {
+    enum msg_order order;
+    enum msg_scope scope; /* of a pause */
+    const char *name;     /* what it is about; "" for SCOPE_QUEUE */
+    const char *cursor;   /* as in ASK */
+    struct msg_quota quota;
+};
+
+/* A row of texts; a text is cut to MSG_CELL_MAX bytes. */
+struct msg_row {
+    const char *const *cells;
+    size_t cell_count; /* 1..MSG_CELLS_MAX */
+};
+#define MSG_CELLS_MAX 12
+#define MSG_CELL_MAX 511
+#define MSG_ROWS_MAX 128
+
+/* ROWS: the answer to ASK and RULE. */
+struct msg_rows {
+    enum msg_verdict verdict; /* of a RULE: OK, CONFLICT, REFUSED, UNKNOWN; of an ASK: NONE */
+    enum job_state state;     /* of the job that the RULE is about, after it */
+    const struct msg_row *rows;
+    size_t row_count;   /* 0..MSG_ROWS_MAX */
+    int64_t row_total;  /* rows that there are, of which these are some */
+    const char *cursor; /* for the next page; "": this is the last */
+};
+
 /* ERROR: the request was not done, and why. */
 struct msg_error {
     status code;
@@ -178,7 +269,9 @@ struct msg_hello {
     const char *version;       /* its release */
     const char *const *models; /* names of the models that it serves, best first */
     size_t model_count;        /* 1..MSG_MODELS_MAX */
+    int64_t memory_mib;        /* that a job may use on its device; 0: it does not say */
 };
+#define MSG_PEOPLE_MAX 160 /* bytes of host, device and version */
 #define MSG_MODELS_MAX 8
 
 /* WELCOME: what the broker expects. */
@@ -288,6 +381,9 @@ enum msg_type {
     MSG_CANCEL_LEASE,
     MSG_DRAIN,
     MSG_BYE,
+    MSG_ASK,
+    MSG_RULE,
+    MSG_ROWS,
     MSG_TYPE_COUNT
 };
 
@@ -305,6 +401,9 @@ struct msg {
         struct msg_ids cancel;
         struct msg_job_verdicts cancelled;
         struct msg_pong pong;
+        struct msg_ask ask;
+        struct msg_rule rule;
+        struct msg_rows rows;
         struct msg_error error;
         struct msg_hello hello;
         struct msg_welcome welcome;
@@ -325,6 +424,9 @@ const char *msg_type_name(enum msg_type type);
 
 /* Word of a verdict, "ok", "duplicate", ..., for logs and JSON. This function can't fail. */
 const char *msg_verdict_name(enum msg_verdict verdict);
+
+/* Word of an order, "pause", "redrive_all", ..., for logs and JSON. This function can't fail. */
+const char *msg_order_name(enum msg_order order);
 
 /* Is text the id of a job, worker or broker: JOB_ID_CHARS characters of [0-9a-z]? */
 bool msg_is_id(const char *text);

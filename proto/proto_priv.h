@@ -28,6 +28,7 @@ enum codec_kind {
     CODEC_PARTS,    /* pointer and count of such structs, min..max of them */
     CODEC_IDS,      /* pointer to char[JOB_ID_BYTES] and count */
     CODEC_TEXTS,    /* pointer to const char * and count; each of 1..SPEC_NAME_MAX - 1 bytes */
+    CODEC_CELLS,    /* the same, each a CODEC_SENTENCE of at most MSG_CELL_MAX bytes */
     CODEC_INTS,     /* int64_t[max], exactly so many, none negative */
     CODEC_SPEC      /* struct job_spec */
 };

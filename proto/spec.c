@@ -267,7 +267,7 @@ static status check_param(const struct job_spec *s, const struct spec_param *p)
 }
 
 /* Names go into Redis keys, metrics and paths. */
-static bool is_name(const char *text)
+bool spec_is_name(const char *text)
 {
     if (!*text)
         return false;
@@ -288,7 +288,7 @@ static bool is_prefix(const char *text)
 
         memcpy(segment, text, len);
         segment[len] = '\0';
-        if (!is_name(segment) || segment[0] == '.')
+        if (!spec_is_name(segment) || segment[0] == '.')
             return false;
         text += len;
         if (*text == '/' && *++text == '\0')
@@ -312,9 +312,11 @@ static bool is_label_list(const char *text)
     return true;
 }
 
-static bool is_tenant(const char *text)
+bool spec_is_tenant(const char *text)
 {
-    return text[strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-")] == '\0';
+    size_t len = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-");
+
+    return len > 0 && len < SPEC_TENANT_MAX && text[len] == '\0';
 }
 
 /* Ids of 26 characters, separated by commas. */
@@ -335,9 +337,9 @@ static bool is_id_list(const char *text)
 /* The parameters that only the queue looks at. */
 static status check_queue(const struct job_spec *s)
 {
-    if (!is_tenant(s->tenant))
+    if (*s->tenant && !spec_is_tenant(s->tenant))
         return FAIL(ERR_BADARG, "tenant: \"%s\" may hold only a-z, 0-9 and '-'", s->tenant);
-    if (*s->batch && !is_name(s->batch))
+    if (*s->batch && !spec_is_name(s->batch))
         return FAIL(ERR_BADARG, "batch: \"%s\" may hold only letters, digits, '.', '_' and '-'",
                     s->batch);
     if (!is_id_list(s->after))
@@ -364,7 +366,7 @@ status spec_check(const struct job_spec *s)
         if (st != OK)
             return st;
     }
-    if (!is_name(s->model))
+    if (!spec_is_name(s->model))
         return FAIL(ERR_BADARG, "model: \"%s\" may hold only letters, digits, '.', '_' and '-'",
                     s->model);
     if (!is_prefix(s->output))

@@ -108,6 +108,12 @@ const char *spec_get(const struct job_spec *s, const struct spec_param *p, char 
  * file. Errors: ERR_BADARG. */
 MUST_USE status spec_check(const struct job_spec *s);
 
+/* Is text the name of a tenant: a-z, 0-9 and '-', below SPEC_TENANT_MAX, not empty? */
+bool spec_is_tenant(const char *text);
+
+/* Is text the name of a model or batch: letters, digits, '.', '_' and '-', not empty? */
+bool spec_is_name(const char *text);
+
 /* Replace "choose" in steps and guidance_max by the sampler's defaults. Frames and size need the
  * model: the worker's pipeline resolves them. This function can't fail. */
 void spec_resolve(struct job_spec *s);

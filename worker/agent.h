@@ -36,6 +36,7 @@ struct agent_config {
     const char *host;           /* for people; "" = the machine's name */
     const char *device;         /* for people, "cpu, 8 threads" */
     const char *version;        /* release */
+    int64_t memory_mib;         /* that a job may use on the device; 0: it is not said */
     const char *curve_key;      /* file of this worker's secret key; "" or NULL: not encrypted */
     const char *broker_key;     /* card of the brokers; goes with curve_key */
     int64_t heartbeat_ms;       /* 0: what the broker's WELCOME says */

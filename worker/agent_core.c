@@ -242,6 +242,7 @@ static void say_hello(struct agent_core *c, struct link *l, int64_t now_ms)
     m.hello.host = c->config.host;
     m.hello.device = c->config.device;
     m.hello.version = c->config.version;
+    m.hello.memory_mib = c->config.memory_mib;
     m.hello.models = c->config.models;
     m.hello.model_count = c->config.model_count;
     send_sure(c, l, &m);

@@ -463,6 +463,7 @@ static status open_agent(struct worker *w)
         .host = "",
         .device = pipeline_device(&w->pipeline),
         .version = ONESTEP_VERSION,
+        .memory_mib = (int64_t)(w->pipeline.memory_max_bytes >> 20),
         .curve_key = cfg->curve_key,
         .broker_key = cfg->broker_key,
         .heartbeat_ms = cfg->heartbeat_ms,

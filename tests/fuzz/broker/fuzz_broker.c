@@ -93,6 +93,9 @@ static void answer(struct scene *s, size_t index, const uint8_t *bytes, size_t l
                               .tenant = "",
                               .batch = "" };
 
+    static const struct store_row row = { { "17-1", "", "x", "", "", "", "", "", "", "", "", "" },
+                                          3 };
+
     memmove(s->calls + index, s->calls + index + 1,
             (--s->call_count - index) * sizeof(s->calls[0]));
     reply.code = len ? (status)(byte_at(bytes, len, 0) % STATUS_COUNT) : ERR_UNAVAILABLE;
@@ -115,6 +118,10 @@ static void answer(struct scene *s, size_t index, const uint8_t *bytes, size_t l
         job.result = (struct job_result){ "", "", "" };
         reply.jobs = &job;
         reply.job_count = byte_at(bytes, len, 3) & 1;
+    }
+    if (reply.op >= STORE_AUDIT && (byte_at(bytes, len, 3) & 4)) {
+        reply.rows = &row;
+        reply.row_count = 1;
     }
     reply.next_due_ms = (int8_t)byte_at(bytes, len, 5);
     reply.expired = reply.promoted = byte_at(bytes, len, 6);

@@ -123,6 +123,28 @@ static bool same_hello(const struct msg_hello *a, const struct msg_hello *b)
         if (!same_text(a->models[i], b->models[i]))
             return false;
     }
+    return a->memory_mib == b->memory_mib;
+}
+
+static bool same_rule(const struct msg_rule *a, const struct msg_rule *b)
+{
+    return a->order == b->order && a->scope == b->scope && same_text(a->name, b->name) &&
+           same_text(a->cursor, b->cursor) && memcmp(&a->quota, &b->quota, sizeof(a->quota)) == 0;
+}
+
+static bool same_rows(const struct msg_rows *a, const struct msg_rows *b)
+{
+    if (a->verdict != b->verdict || a->state != b->state || a->row_count != b->row_count ||
+        a->row_total != b->row_total || !same_text(a->cursor, b->cursor))
+        return false;
+    for (size_t i = 0; i < a->row_count; i++) {
+        if (a->rows[i].cell_count != b->rows[i].cell_count)
+            return false;
+        for (size_t j = 0; j < a->rows[i].cell_count; j++) {
+            if (!same_text(a->rows[i].cells[j], b->rows[i].cells[j]))
+                return false;
+        }
+    }
     return true;
 }
 
@@ -227,6 +249,13 @@ static bool same_body(const struct msg *a, const struct msg *b)
     case MSG_CANCEL_LEASE:
         return msg_lease_equal(&a->cancel_lease.lease, &b->cancel_lease.lease) &&
                a->cancel_lease.verdict == b->cancel_lease.verdict;
+    case MSG_ASK:
+        return a->ask.question == b->ask.question && same_text(a->ask.name, b->ask.name) &&
+               same_text(a->ask.cursor, b->ask.cursor);
+    case MSG_RULE:
+        return same_rule(&a->rule, &b->rule);
+    case MSG_ROWS:
+        return same_rows(&a->rows, &b->rows);
     case MSG_PING:
     case MSG_DRAIN:
     case MSG_BYE:

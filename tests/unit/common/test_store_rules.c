@@ -90,7 +90,7 @@ TEST(tenants_share_the_devices_by_weight)
     struct job_spec a = spec_of("a"), b = spec_of("b");
     int of_b = 0;
 
-    set_quota(s, (struct store_quota){ .tenant = "b", .weight = 3 });
+    set_quota(s, (struct store_quota){ .tenant = "b", .limits = { .weight = 3 } });
     for (int n = 0; n < 40; n++) { /* a comes first, with everything */
         EXPECT_INT(fixture_submit(s, n, &a).verdict, VERDICT_OK);
         EXPECT_INT(fixture_submit(s, 100 + n, &b).verdict, VERDICT_OK);
@@ -152,7 +152,8 @@ TEST(quotas_are_kept)
     struct answer r;
     struct lease l;
 
-    set_quota(s, (struct store_quota){ .tenant = "a", .queued_max = 2, .running_max = 1 });
+    set_quota(
+        s, (struct store_quota){ .tenant = "a", .limits = { .queued_max = 2, .running_max = 1 } });
     fixture_submit(s, 1, &a);
     fixture_submit(s, 2, &a);
     r = fixture_submit(s, 3, &a);
@@ -169,13 +170,13 @@ TEST(quotas_are_kept)
     EXPECT_TEXT(got.cells[0][4], "cap");
     EXPECT_INT(fixture_complete(s, &l).verdict, VERDICT_OK);
     EXPECT_TEXT(fixture_claim(s, LONG_MS).lease.job, fixture_id(2));
-    set_quota(s, (struct store_quota){ .tenant = "c", .rate = 1, .burst = 2 });
+    set_quota(s, (struct store_quota){ .tenant = "c", .limits = { .rate = 1, .burst = 2 } });
     a = spec_of("c");
     EXPECT_INT(fixture_submit(s, 11, &a).code, OK);
     EXPECT_INT(fixture_submit(s, 12, &a).code, OK);
     r = fixture_submit(s, 13, &a);
     EXPECT(strstr(r.sentence, "tenant c has its quota of 1 jobs a second") != NULL);
-    set_quota(s, (struct store_quota){ .tenant = "d", .bytes_max = 10 });
+    set_quota(s, (struct store_quota){ .tenant = "d", .limits = { .bytes_max = 10 } });
     a = spec_of("d");
     r = fixture_submit(s, 14, &a);
     EXPECT(strstr(r.sentence, "tenant d has its quota of 10 bytes") != NULL);

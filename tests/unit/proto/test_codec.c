@@ -75,6 +75,8 @@ struct samples {
     char ids[2][JOB_ID_BYTES];
     struct job_status jobs[2];
     const char *models[2];
+    const char *cells[MSG_CELLS_MAX];
+    struct msg_row rows[2];
     struct msg_lease_state leases[2];
     struct msg_lease_verdict lease_verdicts[2];
     struct msg by_type[MSG_TYPE_COUNT];
@@ -107,6 +109,10 @@ static void fill_parts(struct samples *s)
                                       .result = { "", "", "" } };
     s->models[0] = "default";
     s->models[1] = "svd-xt";
+    for (int i = 0; i < MSG_CELLS_MAX; i++)
+        s->cells[i] = i % 2 ? "a cell" : "";
+    s->rows[0] = (struct msg_row){ s->cells, MSG_CELLS_MAX };
+    s->rows[1] = (struct msg_row){ s->cells, 1 };
     s->leases[0] = (struct msg_lease_state){ lease_a, true, 0.5, "unet" };
     s->leases[1] = (struct msg_lease_state){ lease_a, false, 0, "" };
     s->lease_verdicts[0] = (struct msg_lease_verdict){ lease_a, VERDICT_OK };
@@ -127,13 +133,17 @@ static void fill_client_messages(struct samples *s)
     m[MSG_CANCELLED].cancelled = (struct msg_job_verdicts){ s->verdicts, 1 };
     m[MSG_PONG].pong = (struct msg_pong){ JOB_A, "0.1.0", 3, { 0, 1, 2, 3, 4, 5, 6, 7 } };
     m[MSG_ERROR].error = (struct msg_error){ ERR_UNAVAILABLE, "no Redis" };
+    m[MSG_ASK].ask = (struct msg_ask){ ASK_EVENTS, "svd-xt", "17-0" };
+    m[MSG_RULE].rule =
+        (struct msg_rule){ RULE_QUOTA, SCOPE_TENANT, "birds", "5", { 1, -1, 3, 0, 5, 6 } };
+    m[MSG_ROWS].rows = (struct msg_rows){ VERDICT_OK, JOB_DEAD, s->rows, 2, 9, "2" };
 }
 
 static void fill_worker_messages(struct samples *s)
 {
     struct msg *m = s->by_type;
 
-    m[MSG_HELLO].hello = (struct msg_hello){ JOB_A, "node1", "cpu", "0.1.0", s->models, 2 };
+    m[MSG_HELLO].hello = (struct msg_hello){ JOB_A, "node1", "cpu", "0.1.0", s->models, 2, 24000 };
     m[MSG_WELCOME].welcome = (struct msg_welcome){ JOB_B, 30000, 1000 };
     m[MSG_CREDIT].credit.granted_total = 5;
     m[MSG_JOB].job = (struct msg_job){ lease_a, 30000, sample_spec() };
@@ -214,6 +224,16 @@ TEST(members_keep_their_values)
     carry(&s.by_type[MSG_HELLO], &back, &a);
     EXPECT_INT(back.hello.model_count, 2);
     EXPECT_TEXT(back.hello.models[1], "svd-xt");
+    EXPECT_INT(back.hello.memory_mib, 24000);
+    carry(&s.by_type[MSG_RULE], &back, &a);
+    EXPECT_INT(back.rule.order, RULE_QUOTA);
+    EXPECT_INT(back.rule.quota.running_max, -1);
+    EXPECT_INT(back.rule.quota.weight, 6);
+    carry(&s.by_type[MSG_ROWS], &back, &a);
+    EXPECT_INT(back.rows.row_count, 2);
+    EXPECT_INT(back.rows.rows[0].cell_count, MSG_CELLS_MAX);
+    EXPECT_TEXT(back.rows.rows[0].cells[0], "");
+    EXPECT_TEXT(back.rows.rows[0].cells[MSG_CELLS_MAX - 1], "a cell");
     carry(&s.by_type[MSG_PONG], &back, &a);
     EXPECT_INT(back.pong.job_counts[JOB_CANCELLED], 7);
     arena_close(&a);
@@ -495,6 +515,49 @@ static size_t mutate(unsigned char *frame, size_t len, size_t room)
         memcpy(frame + len, frame + at, len - at);
         return len + (len - at);
     }
+}
+
+/* Cells are for people: what is too long is cut on the way out, and refused on the way in. */
+TEST(a_cell_is_cut_where_it_is_sent_and_refused_where_it_is_read)
+{
+    char text[MSG_CELL_MAX + 40];
+    const char *cells[2] = { text, "line\nbreak" };
+    struct msg_row row = { cells, 2 };
+    struct msg m = { .type = MSG_ROWS, .rows = { .rows = &row, .row_count = 1, .cursor = "" } };
+    struct arena a = open_arena();
+    struct buf body = { 0 };
+    struct msg back;
+
+    memset(text, 'x', sizeof(text));
+    text[sizeof(text) - 1] = '\0';
+    carry(&m, &back, &a);
+    EXPECT_INT(strlen(back.rows.rows[0].cells[0]), MSG_CELL_MAX);
+    EXPECT_TEXT(back.rows.rows[0].cells[1], "line break");
+    /* rows: { cells: 512 bytes } */
+    EXPECT_OK(buf_append(&body, "\x1a\x83\x04\x0a\x80\x04", 6));
+    EXPECT_OK(buf_append(&body, text, MSG_CELL_MAX + 1));
+    expect_refused(MSG_ROWS, body.data, body.len, ERR_BADARG);
+    EXPECT_MESSAGE("cells has 512 bytes, allowed are 0 to 511");
+    buf_free(&body);
+    arena_close(&a);
+}
+
+/* An order and a question must be one that this release knows; limits have bounds. */
+TEST(orders_and_quotas_are_bounded)
+{
+    struct msg m = { .type = MSG_RULE, .rule = { .order = RULE_QUOTA, .name = "t", .cursor = "" } };
+    struct buf out = { 0 };
+
+    EXPECT_OK(codec_encode(&m, &out));
+    m.rule.quota.weight = -2;
+    EXPECT_STATUS(codec_encode(&m, &out), ERR_BADARG);
+    EXPECT_MESSAGE("quota: weight is -2");
+    expect_refused(MSG_RULE, "\x08\x0b\x2a\x00", 4, ERR_BADARG); /* order 11 */
+    EXPECT_MESSAGE("RULE: order is 11, outside 1..10");
+    expect_refused(MSG_RULE, "\x08\x08", 2, ERR_CORRUPT); /* no quota */
+    expect_refused(MSG_ASK, "\x08\x06", 2, ERR_BADARG);
+    expect_refused(MSG_ASK, "", 0, ERR_BADARG); /* question 0 */
+    buf_free(&out);
 }
 
 TEST(mutated_messages_never_do_harm)

@@ -34,6 +34,8 @@ TEST(nesting_of_every_message_is_bounded)
         &onestep__heartbeat_ack__descriptor, &onestep__done__descriptor,
         &onestep__fail__descriptor,          &onestep__release__descriptor,
         &onestep__lease_verdict__descriptor, &onestep__empty__descriptor,
+        &onestep__ask__descriptor,           &onestep__rule__descriptor,
+        &onestep__rows__descriptor,
     };
 
     for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++)
