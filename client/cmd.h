@@ -22,6 +22,12 @@ status cmd_wait(const struct command_line *line);
 /* The newest jobs. */
 status cmd_list(const struct command_line *line);
 
+/* Why jobs do not run. */
+status cmd_why(const struct command_line *line);
+
+/* What happens to jobs. */
+status cmd_events(const struct command_line *line);
+
 /* Stop jobs. */
 status cmd_cancel(const struct command_line *line);
 
@@ -36,6 +42,28 @@ status cmd_gc(const struct command_line *line);
 
 /* How many jobs and workers there are. */
 status cmd_queues(const struct command_line *line);
+
+/* The workers of all brokers. */
+status cmd_workers(const struct command_line *line);
+
+/* Let workers, or the whole queue, run empty. */
+status cmd_drain(const struct command_line *line);
+
+/* Start nothing more, and start again. */
+status cmd_pause(const struct command_line *line);
+status cmd_resume(const struct command_line *line);
+
+/* Put queued jobs before all others. */
+status cmd_front(const struct command_line *line);
+
+/* Give dead jobs their tries again. */
+status cmd_redrive(const struct command_line *line);
+
+/* Limits of tenants. */
+status cmd_quota(const struct command_line *line);
+
+/* Compare Redis' indexes with its jobs. */
+status cmd_audit(const struct command_line *line);
 
 /* Make a key. */
 status cmd_keygen(const struct command_line *line);

@@ -13,6 +13,11 @@ static const char *const wait_flags[] = { "give_up_s", "json", NULL };
 static const char *const list_flags[] = { "state", "label", "limit", "json", NULL };
 static const char *const gc_flags[] = { "older_than_h", "remove", "json", NULL };
 static const char *const fetch_flags[] = { "out", "json", NULL };
+static const char *const events_flags[] = { "since", "once", "json", NULL };
+static const char *const redrive_flags[] = { "all", "json", NULL };
+static const char *const quota_flags[] = { "queued_max", "running_max", "bytes_max", "rate",
+                                           "burst",      "weight",      "json",      NULL };
+static const char *const audit_flags[] = { "repair", "json", NULL };
 static const char *const keygen_flags[] = { "role", "out", "json", NULL };
 
 const struct command command_table[] = {
@@ -78,12 +83,14 @@ const struct command command_table[] = {
         .arguments = "JOB...",
         .summary = "say where jobs stand",
         .description =
-            "Prints one line per job. With --json, one object per job: job, state (queued, "
-            "delayed, leased, running, done, dead, cancelled, unknown), attempt, tries, "
-            "attempts, priority, model, labels, submitted_at_ms, started_at_ms, ended_at_ms "
-            "(milliseconds since 1970), worker, stage, progress (0 to 1), error {code, message} "
-            "of the last failed attempt or null, result {video, poster, manifest} or null. An "
-            "unknown job makes the exit code 3.",
+            "Prints one line per job: of a queued one its number in the line, and about when it "
+            "will be done, as far as jobs like it were seen. With --json, one object per job: "
+            "job, state (queued, delayed, blocked, leased, running, done, dead, cancelled, "
+            "unknown), attempt, tries, attempts, priority, model, labels, tenant, batch, "
+            "submitted_at_ms, started_at_ms, ended_at_ms, deadline_at_ms (milliseconds since "
+            "1970), position (1: the next; 0: in no line), eta_ms (0: not known), worker, stage, "
+            "progress (0 to 1), error {code, message} of the last failed attempt or null, result "
+            "{video, poster, manifest} or null. An unknown job makes the exit code 3.",
         .examples = "onestep status 00k3v9x2m4q8r7t1z5b6n0c2dfg\n"
                     "    one job\n"
                     "onestep status --json $(cat ids) | jq -r .state | sort | uniq -c\n"
@@ -126,6 +133,44 @@ const struct command command_table[] = {
         .flags = list_flags,
         .has_broker = true,
         .run = cmd_list,
+    },
+    {
+        .name = "why",
+        .arguments = "JOB...",
+        .summary = "say why jobs do not run",
+        .description =
+            "Prints what stands between each job and its result: its place in the line, a pause, "
+            "a quota, a worker with too little memory, jobs that it waits for, the last failure. "
+            "With --json, one object per job: job, why [sentence]. An unknown job makes the exit "
+            "code 3.",
+        .examples = "onestep why 00k3v9x2m4q8r7t1z5b6n0c2dfg\n"
+                    "    one job",
+        .flags = json_only,
+        .has_broker = true,
+        .words = COMMAND_JOBS,
+        .words_min = 1,
+        .run = cmd_why,
+    },
+    {
+        .name = "events",
+        .arguments = "[JOB...] [--since CURSOR] [--once]",
+        .summary = "follow what happens to jobs",
+        .description =
+            "Prints a line for each change as it happens: cursor, job, state (running, delayed, "
+            "done, dead, cancelled; queued after a redrive; batch when the last job of one has "
+            "ended), tenant, batch. With JOB, only theirs, until all have ended. Begins with the "
+            "oldest that Redis keeps, which are about ten thousand; with --since, behind that "
+            "cursor: the last one that was printed is where a later call goes on, and nothing is "
+            "told twice. Ctrl-C ends it.\n\n"
+            "With --json, one object per event: cursor, job, state, tenant, batch.",
+        .examples = "onestep events --json | jq -r 'select(.state == \"dead\").job'\n"
+                    "    jobs that are given up, as it happens\n"
+                    "onestep events --once --since 1763800000000-0\n"
+                    "    what has happened since then",
+        .flags = events_flags,
+        .has_broker = true,
+        .words = COMMAND_JOBS,
+        .run = cmd_events,
     },
     {
         .name = "cancel",
@@ -213,13 +258,158 @@ const struct command command_table[] = {
         .summary = "say how many jobs are in each state, and how many workers there are",
         .description =
             "Jobs are those of the store, and the same at every broker; workers are those "
-            "that the broker that answers hears now. With --json, one object: broker, "
-            "version, workers, jobs {state: number}.",
+            "that the broker that answers hears now. Then the lines of queued jobs: model, "
+            "tenant, how many, and what holds them up: a pause, or the tenant's cap. A line "
+            "that needs more memory than some worker had says so. With --json, one object: "
+            "broker, version, workers, jobs {state: number}, lines [{model, above_mib, tenant, "
+            "queued, held_by}].",
         .examples = "onestep queues\n"
                     "    is anything waiting?",
         .flags = json_only,
         .has_broker = true,
         .run = cmd_queues,
+    },
+    {
+        .name = "workers",
+        .arguments = "",
+        .summary = "list workers, and what they do",
+        .description =
+            "Asks every broker of the settings for the workers that are connected to it, and "
+            "prints one line each: id, host, state (idle, busy, draining, silent), the job that "
+            "runs, the memory that a job may use, models, device. With --json, one object each: "
+            "worker, host, state, job, stage, leases, memory_mib, models, heard_ms (since its "
+            "last message), version, device, broker.",
+        .examples = "onestep workers\n"
+                    "    who is there?\n"
+                    "onestep workers --json | jq -r 'select(.state == \"silent\").host'\n"
+                    "    machines to look at",
+        .flags = json_only,
+        .has_broker = true,
+        .run = cmd_workers,
+    },
+    {
+        .name = "drain",
+        .arguments = "WORKER... | queue",
+        .summary = "let workers, or the whole queue, run empty",
+        .description =
+            "A worker (`onestep workers` has the ids) takes no more jobs, hands back what it has "
+            "not started, finishes the rest, and ends. The queue takes no more jobs, and runs "
+            "those that it has; `onestep resume queue` ends that. With keys, this needs an "
+            "admin's. With --json, one object each: worker or scope, order, verdict, error.",
+        .examples = "onestep drain 00k3v9x2m4q8r7t1z5b6n0c2dfg\n"
+                    "    before that machine is switched off\n"
+                    "onestep drain queue\n"
+                    "    the last jobs for today",
+        .flags = json_only,
+        .has_broker = true,
+        .words = COMMAND_WORKERS,
+        .words_min = 1,
+        .run = cmd_drain,
+    },
+    {
+        .name = "pause",
+        .arguments = "queue | model NAME | tenant NAME",
+        .summary = "start no more jobs: of all, of a model, of a tenant",
+        .description =
+            "What runs goes on, new jobs are taken, nothing more starts until `onestep resume`. "
+            "With keys, this needs an admin's. With --json, one object: scope, order, verdict, "
+            "error.",
+        .examples = "onestep pause queue\n"
+                    "    everything\n"
+                    "onestep pause tenant birds\n"
+                    "    one tenant",
+        .flags = json_only,
+        .has_broker = true,
+        .words = COMMAND_SCOPE,
+        .words_min = 1,
+        .words_max = 2,
+        .run = cmd_pause,
+    },
+    {
+        .name = "resume",
+        .arguments = "queue | model NAME | tenant NAME",
+        .summary = "end a pause, or the drain of the queue",
+        .description = "The opposite of `onestep pause` and of `onestep drain queue`. With keys, "
+                       "this needs an admin's. With --json, one object: scope, order, verdict, "
+                       "error.",
+        .examples = "onestep resume queue\n"
+                    "    go on",
+        .flags = json_only,
+        .has_broker = true,
+        .words = COMMAND_SCOPE,
+        .words_min = 1,
+        .words_max = 2,
+        .run = cmd_resume,
+    },
+    {
+        .name = "front",
+        .arguments = "JOB...",
+        .summary = "put queued jobs before all others of their tenant",
+        .description =
+            "The first of several jobs is the next to start. A job that is not queued makes the "
+            "exit code 4, an unknown one 3. With keys, this needs an admin's. With --json, one "
+            "object per job: job, order, verdict, error.",
+        .examples = "onestep front 00k3v9x2m4q8r7t1z5b6n0c2dfg\n"
+                    "    somebody waits for it",
+        .flags = json_only,
+        .has_broker = true,
+        .words = COMMAND_JOBS,
+        .words_min = 1,
+        .run = cmd_front,
+    },
+    {
+        .name = "redrive",
+        .arguments = "JOB... | --all",
+        .summary = "give dead jobs all their tries again",
+        .description =
+            "A dead job is queued as if it had just come; its old failure stays visible until it "
+            "ends. With --all, every dead job, the oldest first, but no quarantined one: those "
+            "have lost several workers, and run again only when they are named. A job that is not "
+            "dead makes the exit code 4, an unknown one 3. With keys, this needs an admin's.\n\n"
+            "With --json, one object per job: job, order, verdict, error; with --all one object: "
+            "redriven.",
+        .examples = "onestep redrive --all\n"
+                    "    after what broke them was mended",
+        .flags = redrive_flags,
+        .has_broker = true,
+        .words = COMMAND_JOBS,
+        .run = cmd_redrive,
+    },
+    {
+        .name = "quota",
+        .arguments = "[TENANT] [--running-max N ...]",
+        .summary = "show or set limits of tenants",
+        .description =
+            "Prints one line per tenant that has limits: what it uses, and what it may. With "
+            "TENANT, only its own, after the limits that are given have been set; setting them "
+            "needs an admin's key where there are keys. With --json, one object per tenant: "
+            "tenant, waiting, held, bytes, paused, queued_max, running_max, bytes_max, rate, "
+            "burst, weight.",
+        .examples = "onestep quota\n"
+                    "    all of them\n"
+                    "onestep quota birds --running-max 4 --weight 2\n"
+                    "    at most four devices, and twice the share of others",
+        .flags = quota_flags,
+        .has_broker = true,
+        .words = COMMAND_TENANT,
+        .words_max = 1,
+        .run = cmd_quota,
+    },
+    {
+        .name = "audit",
+        .arguments = "[--repair]",
+        .summary = "compare what Redis has derived from jobs with the jobs",
+        .description =
+            "The truth about a job is its hash; lines, counts and gauges follow from it. Prints "
+            "one sentence for each place that disagrees, and then the exit code is 5. With "
+            "--repair, what disagrees is derived anew, and looked at again. Redis does nothing "
+            "else meanwhile: about 10 us a job, and several times that for a repair. With keys, "
+            "this needs an admin's. With --json, one object per place: finding.",
+        .examples = "onestep audit\n"
+                    "    after Redis came back from a backup",
+        .flags = audit_flags,
+        .has_broker = true,
+        .run = cmd_audit,
     },
     {
         .name = "keygen",

@@ -21,6 +21,9 @@ enum command_words {
     COMMAND_IMAGES,   /* files or URLs */
     COMMAND_JOBS,     /* job ids */
     COMMAND_STORE,    /* address of an object store */
+    COMMAND_WORKERS,  /* ids of workers, or "queue" */
+    COMMAND_SCOPE,    /* "queue", "model NAME" or "tenant NAME" */
+    COMMAND_TENANT,   /* name of a tenant */
     COMMAND_NAME,     /* name of a new key */
     COMMAND_SHELL,    /* "bash" or "zsh" */
     COMMAND_COMMANDS, /* name of a command */

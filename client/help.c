@@ -242,10 +242,15 @@ static const char *bash_words_of(const struct command *command)
         return " bash zsh";
     case COMMAND_COMMANDS:
         return " $commands";
+    case COMMAND_WORKERS:
+        return " queue";
+    case COMMAND_SCOPE:
+        return " queue model tenant";
     case COMMAND_NO_WORDS:
     case COMMAND_IMAGES:
     case COMMAND_JOBS:
     case COMMAND_STORE:
+    case COMMAND_TENANT:
     case COMMAND_NAME:
         break;
     }
@@ -353,6 +358,12 @@ static const char *zsh_words_of(const struct command *command)
         return " \\\n            '*:job:'";
     case COMMAND_STORE:
         return " \\\n            '1:store:'";
+    case COMMAND_WORKERS:
+        return " \\\n            '*:worker:(queue)'";
+    case COMMAND_SCOPE:
+        return " \\\n            '1:scope:(queue model tenant)' '2:name:'";
+    case COMMAND_TENANT:
+        return " \\\n            '1:tenant:'";
     case COMMAND_NAME:
     case COMMAND_NO_WORDS:
         break;

@@ -198,16 +198,33 @@ status output_job_title(struct buf *text)
     return buf_printf(text, "%-26s  %-9s  %-5s  %-13s  %s\n", "JOB", "STATE", "TRY", "AGE", "WHAT");
 }
 
+/* When it may be done, or "". */
+static const char *tell_eta(const struct job_status *job, const char *before, char *dst,
+                            size_t room)
+{
+    char duration[32];
+
+    *dst = '\0';
+    if (job->eta_ms > 0)
+        snprintf(dst, room, "%sabout %s", before,
+                 output_duration(job->eta_ms, duration, sizeof(duration)));
+    return dst;
+}
+
 /* The last column: what is being done, what came out, or what went wrong. */
 static void describe(const struct job_status *job, char *dst, size_t room)
 {
-    char address[1024];
+    char address[1024], eta[64];
 
     if (job->state == JOB_DONE)
         snprintf(dst, room, "%s", output_address(job->result.video, address, sizeof(address)));
     else if (job->state == JOB_RUNNING || job->state == JOB_LEASED)
-        snprintf(dst, room, "%s %d%% on %s", *job->stage ? job->stage : "starting",
-                 (int)(job->progress * 100), job->worker);
+        snprintf(dst, room, "%s %d%% on %s%s", *job->stage ? job->stage : "starting",
+                 (int)(job->progress * 100), job->worker, tell_eta(job, ", ", eta, sizeof(eta)));
+    else if (job->state == JOB_QUEUED && job->position > 0)
+        snprintf(dst, room, "number %lld in the line%s%s%s", (long long)job->position,
+                 tell_eta(job, ", done in ", eta, sizeof(eta)), job->code != OK ? "; before: " : "",
+                 job->code != OK ? job->sentence : "");
     else if (job->code != OK)
         snprintf(dst, room, "%s", job->sentence);
     else

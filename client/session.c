@@ -192,6 +192,9 @@ static enum msg_type answer_type(enum msg_type request)
         return MSG_CANCELLED;
     case MSG_PING:
         return MSG_PONG;
+    case MSG_ASK:
+    case MSG_RULE:
+        return MSG_ROWS;
     }
     CHECK(!"not a client's request");
     return MSG_NONE;

@@ -36,6 +36,7 @@ static void open_guarded(struct stack *s)
     make_key("broker", "broker", "keys");
     make_key("gpu-7", "worker", "keys");
     make_key("anna", "client", "keys");
+    make_key("ruth", "admin", "keys");
     make_key("eve", "client", "elsewhere");
     snprintf(lines, sizeof(lines), "curve_key: \"%s\"\ncurve_allow: \"%s\"\n",
              stack_path("keys/broker.key"), stack_path("keys"));
@@ -81,6 +82,14 @@ TEST_TIMEOUT(keys_let_in_whoever_has_a_card, 120)
     stack_expect(&o, 7, "no broker answers");
     o = list_as(&s, "keys/gpu-7.key"); /* a worker's */
     stack_expect(&o, 4, "is a worker's, who may not say list");
+    o = ONESTEP("pause", "queue", s.broker_flag, "--curve-key", anna, "--broker-key", broker);
+    stack_expect(&o, 4, "is a client's, who may not say rule (that needs the role admin)");
+    o = ONESTEP("pause", "queue", s.broker_flag, "--curve-key", stack_path("keys/ruth.key"),
+                "--broker-key", broker);
+    stack_expect(&o, 0, NULL);
+    o = ONESTEP("workers", s.broker_flag, "--curve-key", anna, "--broker-key", broker);
+    stack_expect(&o, 0, NULL);
+    EXPECT_INT(stack_lines(o.out), 2);
     EXPECT(unlink(stack_path("keys/anna.pub")) == 0);
     EXPECT(kill(s.broker.pid, SIGHUP) == 0);
     stack_wait_text(s.broker.err_path, "keys.reload");

@@ -142,7 +142,23 @@ TEST(output_job_as_a_line)
     EXPECT_OK(output_job_line(&text, &job, 61000));
     EXPECT(strstr(text.data, "  unet 45% on h/id\n"));
     buf_reset(&text);
+    job.eta_ms = 61000;
+    EXPECT_OK(output_job_line(&text, &job, 61000));
+    EXPECT(strstr(text.data, "  unet 45% on h/id, about 1 min 1 s\n"));
+    buf_reset(&text);
+    job.state = JOB_QUEUED;
+    job.position = 12;
+    EXPECT_OK(output_job_line(&text, &job, 61000));
+    EXPECT(strstr(text.data, "  number 12 in the line, done in about 1 min 1 s; before: it "
+                             "\"broke\"\n"));
+    buf_reset(&text);
+    job.eta_ms = 0;
+    job.code = OK;
+    EXPECT_OK(output_job_line(&text, &job, 61000));
+    EXPECT(strstr(text.data, "  number 12 in the line\n"));
+    buf_reset(&text);
     job.state = JOB_DEAD;
+    job.code = ERR_IO;
     EXPECT_OK(output_job_line(&text, &job, 61000));
     EXPECT(strstr(text.data, "  it \"broke\"\n"));
     buf_free(&text);
