@@ -8,7 +8,8 @@
  * or of N one after the other: on a GPU the first also sends the weights.
  * Rows: seconds and rate of each stage; all of them; loading; peak resident memory. --profile
  * waits for each kernel of a GPU and adds a row for its seconds, so that the sums are longer than
- * a run. */
+ * a run. On a CPU it adds rows for each kind of kernel in each stage: seconds, share of the stage
+ * in percent, GFLOP/s (as the plan counts them), GB/s if each operand moved once, calls. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,6 +172,191 @@ static void profile_report(const struct options *o)
     }
 }
 
+/* --- profile of a CPU: the kernels of its table, each behind a clock -------------------------- */
+
+/* Kinds of kernels, convolutions by what they cost. */
+enum kind {
+    KIND_CONV_3X3,
+    KIND_CONV_UP,
+    KIND_CONV_1X1,
+    KIND_CONV_OTHER,
+    KIND_CONV_TEMPORAL,
+    KIND_LINEAR,
+    KIND_GEGLU,
+    KIND_GROUP_NORM,
+    KIND_LAYER_NORM,
+    KIND_ATTENTION,
+    KIND_ATTENTION_TEMPORAL,
+    KIND_ADD,
+    KIND_BLEND,
+    KIND_CONCAT,
+    KIND_SILU,
+    KIND_COPY,
+    KIND_COUNT
+};
+static const char *const kind_names[KIND_COUNT] = {
+    "conv_3x3", "conv_up",    "conv_1x1",   "conv_other", "conv_temporal",      "linear",
+    "geglu",    "group_norm", "layer_norm", "attention",  "attention_temporal", "add",
+    "blend",    "concat",     "silu",       "copy",
+};
+
+/* What the kernels of one kind took in one stage. */
+struct cost {
+    int64_t calls;
+    double seconds, flops, bytes;
+};
+
+/* The wrapped table and its account. */
+static struct {
+    const struct kern_table *real; /* NULL: no profile */
+    const struct dev *dev;         /* counts operations */
+    double flops;                  /* of dev, when the last kernel ended */
+    enum stage stage;
+    struct cost cost[STAGE_COUNT][KIND_COUNT];
+} spy;
+
+/* A kernel that began at `begin` has ended. */
+static void spy_note(enum kind kind, double begin, double bytes)
+{
+    struct cost *c = &spy.cost[spy.stage][kind];
+
+    c->calls++;
+    c->seconds += clock_mono_s() - begin;
+    c->bytes += bytes;
+    c->flops += spy.dev->flops - spy.flops;
+    spy.flops = spy.dev->flops;
+}
+
+static void spy_stage(void *self, enum stage stage, double progress)
+{
+    (void)self;
+    (void)progress;
+    spy.stage = stage;
+}
+
+static double size_of(const struct tensor *t)
+{
+    return t->data ? (double)op_bytes(t) : 0;
+}
+
+static double weight_size(int64_t count, enum kern_dtype dtype)
+{
+    return (double)count * (double)kern_dtype_bytes(dtype);
+}
+
+static enum kind kind_of(const struct kern_conv2d *a)
+{
+    if (a->up_h)
+        return KIND_CONV_UP;
+    if (a->layer->kh == 3 && a->layer->kw == 3)
+        return KIND_CONV_3X3;
+    return a->layer->kh == 1 && a->layer->kw == 1 ? KIND_CONV_1X1 : KIND_CONV_OTHER;
+}
+
+static double attention_size(const struct kern_attention *a)
+{
+    return (double)(2 * a->n * (a->queries + a->keys) * a->heads * a->d) *
+           (double)kern_dtype_bytes(a->dtype);
+}
+
+static double attention_temporal_size(const struct kern_attention_temporal *a)
+{
+    return (double)(4 * a->frames * a->pixels * a->heads * a->d) *
+           (double)kern_dtype_bytes(a->dtype);
+}
+
+#define SPY(kernel, kind, bytes)                                                                   \
+    static status spy_##kernel(struct kern_ctx *ctx, const struct kern_##kernel *a)                \
+    {                                                                                              \
+        double begin = clock_mono_s();                                                             \
+        status st = spy.real->kernel(ctx, a);                                                      \
+                                                                                                   \
+        spy_note(kind, begin, bytes);                                                              \
+        return st;                                                                                 \
+    }
+
+SPY(conv2d, kind_of(a),
+    size_of(&a->x) + size_of(&a->y) + size_of(&a->residual) +
+        weight_size(a->layer->co * a->layer->ci * a->layer->kh * a->layer->kw, a->layer->dtype))
+SPY(conv_temporal, KIND_CONV_TEMPORAL,
+    size_of(&a->x) + size_of(&a->y) + size_of(&a->residual) +
+        weight_size(3 * a->layer->co * a->layer->ci, a->layer->dtype))
+SPY(linear, KIND_LINEAR,
+    size_of(&a->x) + size_of(&a->y) + size_of(&a->residual) +
+        weight_size(a->layer->out * a->layer->in, a->layer->dtype))
+SPY(geglu, KIND_GEGLU,
+    size_of(&a->x) + size_of(&a->y) + weight_size(a->layer->out * a->layer->in, a->layer->dtype))
+SPY(group_norm, KIND_GROUP_NORM, size_of(&a->x) + size_of(&a->y))
+SPY(layer_norm, KIND_LAYER_NORM, size_of(&a->x) + size_of(&a->y))
+SPY(attention, KIND_ATTENTION, attention_size(a))
+SPY(attention_temporal, KIND_ATTENTION_TEMPORAL, attention_temporal_size(a))
+SPY(add, KIND_ADD, size_of(&a->x) + size_of(&a->z) + size_of(&a->y))
+SPY(blend, KIND_BLEND, size_of(&a->x) + size_of(&a->z) + size_of(&a->y))
+SPY(concat, KIND_CONCAT, size_of(&a->x) + size_of(&a->z) + size_of(&a->y))
+SPY(silu, KIND_SILU, size_of(&a->x) + size_of(&a->y))
+SPY(copy, KIND_COPY, size_of(&a->x) + size_of(&a->y))
+
+/* From here on dev's kernels are counted. */
+static void spy_begin(struct dev *dev)
+{
+    static struct kern_table table;
+
+    table = *dev->kern;
+    table.conv2d = spy_conv2d;
+    table.conv_temporal = spy_conv_temporal;
+    table.linear = spy_linear;
+    table.geglu = spy_geglu;
+    table.group_norm = spy_group_norm;
+    table.layer_norm = spy_layer_norm;
+    table.attention = spy_attention;
+    table.attention_temporal = spy_attention_temporal;
+    table.add = spy_add;
+    table.blend = spy_blend;
+    table.concat = spy_concat;
+    table.silu = spy_silu;
+    table.copy = spy_copy;
+    spy.real = dev->kern;
+    spy.dev = dev;
+    spy.flops = dev->flops;
+    dev->kern = &table;
+}
+
+/* `what` has its unit behind a slash: "rate/GFLOP/s". */
+static void spy_row(const struct options *o, enum stage stage, const char *kind, const char *what,
+                    double value)
+{
+    char name[96];
+    const char *unit = strchr(what, '/');
+
+    snprintf(name, sizeof(name), "profile.%s.%s.%.*s", stage_name(stage), kind, (int)(unit - what),
+             what);
+    report(o, name, value, unit + 1);
+}
+
+/* The rows of one stage, which took so many seconds; the next run starts from zero. */
+static void spy_report(const struct options *o, enum stage stage, double seconds)
+{
+    double rest = seconds;
+
+    if (!spy.real)
+        return;
+    for (int k = 0; k < KIND_COUNT; k++) {
+        struct cost *c = &spy.cost[stage][k];
+
+        if (c->calls == 0)
+            continue;
+        spy_row(o, stage, kind_names[k], "seconds/s", c->seconds);
+        spy_row(o, stage, kind_names[k], "share/%", 100 * c->seconds / seconds);
+        if (c->flops > 0)
+            spy_row(o, stage, kind_names[k], "rate/GFLOP/s", c->flops / c->seconds / 1e9);
+        spy_row(o, stage, kind_names[k], "traffic/GB/s", c->bytes / c->seconds / 1e9);
+        spy_row(o, stage, kind_names[k], "calls/", (double)c->calls);
+        rest -= c->seconds;
+        *c = (struct cost){ 0 };
+    }
+    spy_row(o, stage, "outside", "share/%", 100 * rest / seconds);
+}
+
 /* Run one clip and print its rows. */
 static void run(const struct options *o, struct pipeline *p, struct job_spec *spec,
                 const struct image *image)
@@ -190,7 +376,7 @@ static void run(const struct options *o, struct pipeline *p, struct job_spec *sp
     flops[2] = need.model.unet_flops;
     flops[3] = need.model.decode_flops;
     frames_init(&frames);
-    stages_init(&stages, NULL, NULL);
+    stages_init(&stages, spy.real ? spy_stage : NULL, NULL);
     check(pipeline_run(
         p,
         &(struct pipeline_clip){
@@ -201,6 +387,8 @@ static void run(const struct options *o, struct pipeline *p, struct job_spec *sp
         report_stage(o, stage[i], stages.seconds[stage[i]], flops[i]);
         sum += stages.seconds[stage[i]];
     }
+    for (int i = 0; i < 4; i++)
+        spy_report(o, stage[i], stages.seconds[stage[i]]);
     report(o, "all.seconds", sum, "s");
     getrusage(RUSAGE_SELF, &usage);
     report(o, "peak_resident", (double)usage.ru_maxrss / 1024, "MiB");
@@ -233,6 +421,8 @@ int main(int argc, char **argv)
     check(plan_parse(&spec, o.size));
     check(pipeline_open(&p, &config));
     report(&o, "load.seconds", clock_mono_s() - start, "s");
+    if (o.is_profile && !p.dev.kern->memory)
+        spy_begin(&p.dev);
     fprintf(stderr, "%s, %s, %s\n", o.size, p.checkpoint.name, pipeline_device(&p));
     for (int i = 0; i < o.runs; i++) {
         run(&o, &p, &spec, &image);
