@@ -22,7 +22,7 @@ spin|checks the model of leases in tests/spin
 redis-server|keeps jobs and leases; onestep run starts a private one
 libcurl4-openssl-dev|fetches input images, uploads results
 libssl-dev|checksums, request signatures, TLS to Redis
-openssl|makes the certificates of a test
+openssl|makes the certificates of tests, and serves them
 libmicrohttpd-dev|metrics and health over HTTP, in broker and worker
 libyaml-dev|configuration files
 libjansson-dev|model configurations and result manifests

@@ -199,12 +199,37 @@ static bool read_head(struct connection *c)
     return sscanf(c->head, "%15s %2047s", c->method, c->target) == 2;
 }
 
+/* Is the fault for this request? Under the lock. */
+static bool has_fault(const struct connection *c)
+{
+    const struct httpd_state *s = c->s;
+
+    return s->faults_left != 0 &&
+           (!s->fault.only || strncmp(c->head, s->fault.only, strlen(s->fault.only)) == 0);
+}
+
+/* Such a request never comes to its end, but is counted. */
+static bool is_to_be_cut(struct connection *c)
+{
+    struct httpd_state *s = c->s;
+    bool is_cut;
+
+    pthread_mutex_lock(&s->lock);
+    is_cut = s->fault.kind == HTTPD_CUT && has_fault(c);
+    if (is_cut && s->faults_left > 0)
+        s->faults_left--;
+    s->request_count += is_cut;
+    pthread_mutex_unlock(&s->lock);
+    return is_cut;
+}
+
 static bool read_body(struct connection *c)
 {
     char value[64];
     size_t want =
         (size_t)strtoull(header_value(c, "Content-Length", value, sizeof(value)), NULL, 10);
     size_t used = want < c->spare_len ? want : c->spare_len;
+    bool is_cut = is_to_be_cut(c);
 
     buf_reset(&c->body);
     c->body.max_bytes = (size_t)256 << 20;
@@ -214,6 +239,8 @@ static bool read_body(struct connection *c)
     must(buf_reserve(&c->body, want) == OK && buf_append(&c->body, c->spare, used) == OK, "memory");
     memmove(c->spare, c->spare + used, c->spare_len - used);
     c->spare_len -= used;
+    if (is_cut)
+        want /= 2;
     while (c->body.len < want) {
         ssize_t got = recv(c->fd, c->body.data + c->body.len, want - c->body.len, 0);
 
@@ -221,7 +248,9 @@ static bool read_body(struct connection *c)
             return false;
         c->body.len += (size_t)got;
     }
-    return true;
+    if (is_cut)
+        reset_connection(c->fd);
+    return !is_cut;
 }
 
 /* Send it; may the connection go on? */
@@ -314,8 +343,7 @@ static void take_fault(struct connection *c, struct httpd_fault *f, char *header
     struct httpd_state *s = c->s;
 
     *f = (struct httpd_fault){ 0 };
-    if (s->faults_left == 0 ||
-        (s->fault.only && strncmp(c->head, s->fault.only, strlen(s->fault.only)) != 0))
+    if (!has_fault(c) || s->fault.kind == HTTPD_CUT)
         return;
     if (s->faults_left > 0)
         s->faults_left--;

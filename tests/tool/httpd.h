@@ -40,6 +40,7 @@ enum httpd_fault_kind {
     HTTPD_NO_FAULT = 0,
     HTTPD_STATUS,     /* answer code with the header header, do nothing else */
     HTTPD_RESET,      /* reset the connection instead of an answer */
+    HTTPD_CUT,        /* reset the connection when half of the request's body has come */
     HTTPD_LOST,       /* do what was asked, then reset instead of answering */
     HTTPD_STALL,      /* never answer */
     HTTPD_SHORT_BODY, /* announce the whole body, send half of it, close */
@@ -81,7 +82,7 @@ void httpd_redirect(struct httpd *d, const char *path, const char *to);
 /* Replace the fault. */
 void httpd_fault(struct httpd *d, const struct httpd_fault *f);
 
-/* Whole requests that have come in. */
+/* Whole requests that have come in, and those that were cut. */
 int httpd_requests(const struct httpd *d);
 
 /* Objects that are there, parts of unfinished uploads included. */

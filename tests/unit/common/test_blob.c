@@ -387,6 +387,29 @@ TEST(storage_s3_uploads_survive_passing_faults)
     tear_down(&k);
 }
 
+/* The connection ends while the body is on its way: all of it is sent anew. */
+TEST(storage_a_put_that_is_cut_is_sent_anew)
+{
+    enum { LEN = 12 << 20 };
+    struct rig k;
+    char *bytes = malloc(LEN);
+    uint8_t sha256[DIGEST_BYTES];
+    int before;
+
+    EXPECT(bytes);
+    for (size_t i = 0; i < LEN; i++)
+        bytes[i] = (char)(i * 7 + i / 1000);
+    set_up(&k, true);
+    EXPECT_OK(blob_put_new(&k.blob, "first", "x", 1)); /* and the probe */
+    before = httpd_requests(&k.server);
+    fault(&k, HTTPD_CUT, 0, 2);
+    EXPECT_OK(blob_put_file(&k.blob, "v", make_file(bytes, LEN, sha256), "video/mp4", sha256));
+    EXPECT_INT(httpd_requests(&k.server) - before, 3);
+    expect_object(&k, "v", bytes, LEN);
+    free(bytes);
+    tear_down(&k);
+}
+
 /* The server stored the manifest and its answer was lost: the retry meets its own success (412). */
 TEST(storage_a_lost_answer_is_not_taken_for_a_rival)
 {

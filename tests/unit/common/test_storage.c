@@ -125,6 +125,7 @@ TEST(storage_uploads_in_parts_survive_passing_faults)
     static const struct httpd_fault kinds[] = {
         { .kind = HTTPD_STATUS, .code = 503, .error = "SlowDown", .count = 1 },
         { .kind = HTTPD_RESET, .count = 1 },
+        { .kind = HTTPD_CUT, .count = 1 },
         { .kind = HTTPD_LOST, .count = 1 },
     };
 
