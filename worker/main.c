@@ -31,6 +31,7 @@
 /* Settings; the table below describes them. */
 struct worker_config {
     char model[FILE_PATH_BYTES];
+    char weights_dir[FILE_PATH_BYTES];
     struct config_list model_name;
     struct config_list brokers;
     char curve_key[FILE_PATH_BYTES];
@@ -91,6 +92,9 @@ static const char *const encoder_names[] = { "auto", "x264", "nvenc", NULL };
 static const struct config_row rows[] = {
     TEXT(model, NULL,
          "checkpoint: a diffusers folder with model_index.json, or SVD in one .safetensors file"),
+    TEXT(weights_dir, "",
+         "keeps the loaded weights in a file that the next start maps, and workers of a machine "
+         "share: as large as the weights; empty: load them at each start"),
     LIST(model_name, "default", "names under which jobs ask for this model"),
     LIST(brokers, "tcp://127.0.0.1:7451", "worker endpoints of the brokers"),
     TEXT(curve_key, "",
@@ -337,6 +341,7 @@ static status open_pipeline(struct worker *w)
     const struct worker_config *cfg = &w->cfg;
     const struct pipeline_config config = {
         .model_dir = cfg->model,
+        .weights_dir = cfg->weights_dir,
         .device = cfg->device,
         .kern = { .threads = (int)cfg->threads,
                   .isa = cfg->isa,

@@ -576,6 +576,8 @@ status pipeline_open(struct pipeline *p, const struct pipeline_config *config)
         TRY(parse_device(config->device, &table, &ordinal));
     if (config->is_plan)
         TRY(checkpoint_open_blank(&p->checkpoint, config->model_dir, NULL, NULL));
+    else if (config->weights_dir && config->weights_dir[0])
+        TRY(checkpoint_open_cached(&p->checkpoint, config->model_dir, config->weights_dir));
     else
         TRY(checkpoint_open(&p->checkpoint, config->model_dir));
     p->sizes = sizes_of(&p->checkpoint);

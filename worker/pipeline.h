@@ -23,6 +23,7 @@
 /* What to load and where to run it. */
 struct pipeline_config {
     const char *model_dir;   /* diffusers folder, or single file */
+    const char *weights_dir; /* keeps loaded weights for the next start; "" or NULL: none does */
     const char *device;      /* "auto", "cpu", "ref", "cuda" or "cuda:N" */
     struct kern_config kern; /* threads, instruction set */
     size_t memory_max_bytes; /* weights, activations and frames together; 0: three quarters of the

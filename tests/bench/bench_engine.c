@@ -3,6 +3,7 @@
  *
  *   bench_engine MODEL [--json] [--size FRAMESxWIDTHxHEIGHT] [--precision f32|bf16|f16]
  *                [--threads N] [--device cpu|cuda|cuda:N] [--runs N] [--profile]
+ *                [--weights-dir DIR]
  *
  * One clip, one step, from a made-up photograph; the numbers are of one run, since a run is long,
  * or of N one after the other: on a GPU the first also sends the weights.
@@ -25,7 +26,7 @@ enum { IMAGE_SIDE = 512 };
 
 /* The command line. */
 struct options {
-    const char *model, *size, *device;
+    const char *model, *size, *device, *weights_dir;
     int runs;
     enum kern_precision precision;
     bool is_profile;
@@ -45,7 +46,7 @@ static void usage(void)
 {
     fprintf(stderr, "usage: bench_engine MODEL [--json] [--size FRAMESxWIDTHxHEIGHT] "
                     "[--precision f32|bf16|f16] [--threads N] [--device cpu|cuda|cuda:N] "
-                    "[--runs N] [--profile]\n");
+                    "[--runs N] [--profile] [--weights-dir DIR]\n");
     exit(2);
 }
 
@@ -80,6 +81,8 @@ static struct options parse(int argc, char **argv)
             o.precision = precision_of(value_of(argc, argv, &i));
         else if (strcmp(argv[i], "--profile") == 0)
             o.is_profile = true;
+        else if (strcmp(argv[i], "--weights-dir") == 0)
+            o.weights_dir = value_of(argc, argv, &i);
         else if (strcmp(argv[i], "--device") == 0)
             o.device = value_of(argc, argv, &i);
         else if (strcmp(argv[i], "--runs") == 0)
@@ -399,6 +402,7 @@ int main(int argc, char **argv)
     const struct options o = parse(argc, argv);
     struct pipeline_config config = {
         .model_dir = o.model,
+        .weights_dir = o.weights_dir,
         .device = o.device,
         .kern = { .threads = o.threads, .precision = o.precision },
     };

@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "common/base/check.h"
+#include "common/base/log.h"
 #include "worker/model/params.h"
+#include "worker/model/snapshot.h"
 
 /* Address space, not memory: the dry run of a plan touches none of it. */
 #define PLAN_BYTES ((size_t)1 << 38)
@@ -110,7 +112,8 @@ static status open_arenas(struct checkpoint *c, const struct original *original,
         TRY(weights_measure(vae, vae_stem, &bytes[1]));
         TRY(weights_measure(clip, clip_stem, &bytes[2]));
     }
-    TRY(arena_open(&c->values, "the memory for weights", bytes[0] + bytes[1] + bytes[2]));
+    TRY(arena_open(&c->values, "the memory for weights",
+                   bytes[0] + bytes[1] + bytes[2] + SNAPSHOT_HEADER_BYTES));
     TRY(arena_open(&c->layers, "the memory for layer tables", LAYERS_BYTES));
 out:
     return st;
@@ -127,9 +130,18 @@ out:
     return st;
 }
 
+/* The block of a snapshot that was mapped. Nothing is written to it. */
+static status open_mapped_arenas(struct checkpoint *c)
+{
+    arena_open_at(&c->values, "the mapped weights", (void *)(uintptr_t)c->snapshot.data,
+                  c->snapshot.bytes);
+    return arena_open(&c->layers, "the memory for layer tables", LAYERS_BYTES);
+}
+
 static status load_parts(struct checkpoint *c, struct weights_loader *loader, const char *dir)
 {
     status st;
+    void *header;
     char unet[FILE_PATH_BYTES], vae[FILE_PATH_BYTES], clip[FILE_PATH_BYTES];
     char scheduler[FILE_PATH_BYTES], pixels[FILE_PATH_BYTES];
 
@@ -141,8 +153,12 @@ static status load_parts(struct checkpoint *c, struct weights_loader *loader, co
     TRY(load_scheduler(&c->scheduler, loader, scheduler));
     if (loader->is_blank)
         TRY(open_plan_arenas(c));
+    else if (loader->is_mapped)
+        TRY(open_mapped_arenas(c));
     else
         TRY(open_arenas(c, loader->original, unet, vae, clip));
+    if (loader->has_header)
+        TRY(arena_take(&c->values, SNAPSHOT_HEADER_BYTES, &header));
     TRY(clip_load(&c->clip, loader, clip, pixels));
     TRY(vae_load(&c->vae, loader, vae));
     TRY(unet_load(&c->unet, loader, unet));
@@ -161,7 +177,8 @@ static status open_original(struct weights_loader *loader, struct original *orig
 
     TRY(original_open(original, path));
     loader->original = original;
-    if (!loader->is_blank)
+    weights_identify(loader, path);
+    if (!loader->is_blank && !loader->is_mapped)
         weights_hash(loader, original->content.map.data, original->content.map.bytes);
 out:
     return st;
@@ -172,7 +189,7 @@ static status open_with(struct checkpoint *c, struct weights_loader *loader, con
     status st;
     struct original original = { 0 };
 
-    *c = (struct checkpoint){ 0 };
+    *c = (struct checkpoint){ .snapshot = c->snapshot };
     loader->values = &c->values;
     loader->layers = &c->layers;
     if (!file_exists(dir))
@@ -194,13 +211,78 @@ out:
     return st;
 }
 
+static void set_hash(struct checkpoint *c, const struct weights_loader *loader)
+{
+    snprintf(c->hash, sizeof(c->hash), "%016" PRIx64 "%016" PRIx64, loader->hash[0],
+             loader->hash[1]);
+}
+
 status checkpoint_open(struct checkpoint *c, const char *dir)
 {
     status st;
     struct weights_loader loader = { .is_blank = false };
 
+    c->snapshot = (struct mapping){ 0 };
     TRY(open_with(c, &loader, dir));
-    snprintf(c->hash, sizeof(c->hash), "%016" PRIx64 "%016" PRIx64, loader.hash[0], loader.hash[1]);
+    set_hash(c, &loader);
+out:
+    return st;
+}
+
+/* What a snapshot of dir's weights must be; key->name is name. */
+static status find_key(struct snapshot_key *key, char name[128], const char *dir)
+{
+    status st;
+    struct checkpoint c = { 0 };
+    struct weights_loader loader = { .is_blank = true, .has_header = true };
+
+    TRY(open_with(&c, &loader, dir));
+    snprintf(name, 128, "%s", c.name);
+    key->name = name;
+    key->bytes = c.values.used_bytes;
+    memcpy(key->identity, loader.identity, sizeof(key->identity));
+out:
+    checkpoint_close(&c);
+    return st;
+}
+
+/* From the files, and then keep it. CAREFUL: a snapshot is of what was loaded, not of what key
+ * found: the files may have changed in between. */
+static status open_and_keep(struct checkpoint *c, const char *dir, struct snapshot_key *key)
+{
+    status st;
+    struct weights_loader loader = { .has_header = true };
+
+    TRY(open_with(c, &loader, dir));
+    set_hash(c, &loader);
+    memcpy(key->identity, loader.identity, sizeof(key->identity));
+    key->bytes = c->values.used_bytes;
+    if (snapshot_write(c->values.base, key, c->hash) != OK) {
+        log_warn("weights.not_kept", "dir=%s because=\"%s\"", key->dir, status_message());
+        status_clear();
+    }
+out:
+    return st;
+}
+
+status checkpoint_open_cached(struct checkpoint *c, const char *dir, const char *cache_dir)
+{
+    status st;
+    struct weights_loader loader = { .is_mapped = true, .has_header = true };
+    struct snapshot_key key = { .dir = cache_dir };
+    char hash[sizeof(c->hash)], name[sizeof(c->name)];
+
+    *c = (struct checkpoint){ 0 };
+    TRY(find_key(&key, name, dir));
+    st = snapshot_map(&c->snapshot, &key, hash);
+    if (st != OK) {
+        if (st != ERR_NOTFOUND)
+            log_warn("weights.refused", "because=\"%s\"", status_message());
+        status_clear();
+        return open_and_keep(c, dir, &key);
+    }
+    TRY(open_with(c, &loader, dir));
+    memcpy(c->hash, hash, sizeof(hash));
 out:
     return st;
 }
@@ -210,6 +292,7 @@ status checkpoint_open_blank(struct checkpoint *c, const char *dir, weights_aske
 {
     struct weights_loader loader = { .is_blank = true, .asked = asked, .asked_self = self };
 
+    c->snapshot = (struct mapping){ 0 };
     return open_with(c, &loader, dir);
 }
 
@@ -217,6 +300,7 @@ void checkpoint_close(struct checkpoint *c)
 {
     arena_close(&c->values);
     arena_close(&c->layers);
+    file_unmap(&c->snapshot);
     *c = (struct checkpoint){ 0 };
 }
 

@@ -28,7 +28,8 @@ struct checkpoint {
     struct vae vae;                        /* vae/ */
     struct unet unet;                      /* unet/ */
     struct checkpoint_scheduler scheduler; /* scheduler/ */
-    struct arena values;                   /* every weight, as float */
+    struct arena values;                   /* every weight, as float or with its file's 16 bits */
+    struct mapping snapshot;               /* the file that values lies in, when it was mapped */
     struct arena layers;                   /* arrays of layer structs */
 };
 
@@ -59,6 +60,12 @@ struct checkpoint_job {
  * the config), ERR_BADARG (a config value that this build does not support; the sentence names
  * the key), ERR_NOMEM. On error *c is closed. */
 MUST_USE status checkpoint_open(struct checkpoint *c, const char *dir);
+
+/* The same, with the weights as they are kept in the folder cache_dir (see snapshot.h): mapped, or
+ * loaded and then written there. A snapshot that is damaged, or can't be written, is logged and
+ * costs time only. c->snapshot.data tells whether it was mapped. Errors: as checkpoint_open. */
+MUST_USE status checkpoint_open_cached(struct checkpoint *c, const char *dir,
+                                       const char *cache_dir);
 
 /* The model of dir by its configs alone: sizes are right, values undefined, there is no hash, and
  * weights need not exist. For plans, and for who makes checkpoints: asked, if not NULL, is told of

@@ -21,6 +21,7 @@ status params_open(struct params *p, struct weights_loader *loader, const char *
     } else {
         TRY(file_join(path, sizeof(path), dir, name));
         TRY(file_read(path, LIMIT_TEXT_FILE_BYTES, &text));
+        weights_identify(loader, path);
     }
     weights_hash(loader, text.data, text.len);
     TRY(json_parse(&p->doc, path, text.data, text.len));

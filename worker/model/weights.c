@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "common/base/check.h"
 #include "common/base/json.h"
@@ -20,20 +21,45 @@ static void hash_word(uint64_t hash[2], uint64_t word)
     hash[1] ^= hash[1] >> 32;
 }
 
-void weights_hash(struct weights_loader *loader, const void *bytes, size_t len)
+static void hash_bytes(uint64_t hash[2], const void *bytes, size_t len)
 {
     const uint8_t *p = bytes;
     uint64_t word;
     size_t rest;
 
-    hash_word(loader->hash, len);
+    hash_word(hash, len);
     for (rest = len; rest >= sizeof(word); rest -= sizeof(word), p += sizeof(word)) {
         memcpy(&word, p, sizeof(word));
-        hash_word(loader->hash, word);
+        hash_word(hash, word);
     }
     word = 0;
     memcpy(&word, p, rest);
-    hash_word(loader->hash, word);
+    hash_word(hash, word);
+}
+
+void weights_hash(struct weights_loader *loader, const void *bytes, size_t len)
+{
+    hash_bytes(loader->hash, bytes, len);
+}
+
+void weights_identify(struct weights_loader *loader, const char *path)
+{
+    const char *name = file_name(path);
+    struct stat info = { 0 };
+
+    if (stat(path, &info) != 0)
+        info = (struct stat){ 0 };
+    hash_bytes(loader->identity, name, strlen(name));
+    hash_word(loader->identity, (uint64_t)info.st_size);
+    hash_word(loader->identity, (uint64_t)info.st_ino);
+    hash_word(loader->identity, (uint64_t)info.st_mtim.tv_sec);
+    hash_word(loader->identity, (uint64_t)info.st_mtim.tv_nsec);
+}
+
+/* Are values to be read from the files? */
+static bool has_values(const struct weights_loader *loader)
+{
+    return !loader->is_blank && !loader->is_mapped;
 }
 
 /* --- files ------------------------------------------------------------------------------------ */
@@ -53,7 +79,9 @@ static status open_file(struct weights *w, const char *path)
     file->is_bound = calloc(file->content.count + 1, sizeof(*file->is_bound));
     if (!file->is_bound)
         TRY(FAIL(ERR_NOMEM, "no memory for the tensors of %s", path));
-    if (w->loader && !w->loader->is_blank)
+    if (w->loader)
+        weights_identify(w->loader, path);
+    if (w->loader && has_values(w->loader))
         weights_hash(w->loader, file->content.map.data, file->content.map.bytes);
     return OK;
 out:
@@ -240,7 +268,7 @@ static const struct safetensors_tensor *blank_tensor(struct weights *w, const ch
 
 static status read_values(const struct weights *w, const struct safetensors_tensor *t, float *dst)
 {
-    return w->loader->is_blank ? OK : safetensors_read_f32(t, 0, t->count, dst);
+    return has_values(w->loader) ? safetensors_read_f32(t, 0, t->count, dst) : OK;
 }
 
 /* Find and check a tensor, and note that it is used. */
@@ -340,7 +368,8 @@ status weights_scalar(struct weights *w, float *dst, const char *name)
 
     *dst = 0;
     TRY(bind(w, &t, name, 1, &one));
-    TRY(read_values(w, t, dst));
+    if (!w->loader->is_blank)
+        TRY(safetensors_read_f32(t, 0, 1, dst));
 out:
     return st;
 }
@@ -391,7 +420,7 @@ static status stack_weights(struct weights *w, struct linear *linear,
     linear->dtype = is_same ? dtype_of(&t[0]) : KERN_F32;
     TRY(take_weights(w, 3 * t[0].count, linear->dtype, &values));
     linear->weight = at = values;
-    for (int i = 0; i < 3 && !w->loader->is_blank; i++) {
+    for (int i = 0; i < 3 && has_values(w->loader); i++) {
         if (linear->dtype == KERN_F32)
             TRY(safetensors_read_f32(&t[i], 0, t[i].count, (float *)at));
         else
@@ -454,7 +483,7 @@ status weights_linear(struct weights *w, struct linear *linear, const char *pref
     linear->dtype = dtype_of(t);
     TRY(take_weights(w, t->count, linear->dtype, &values));
     linear->weight = values;
-    if (!w->loader->is_blank)
+    if (has_values(w->loader))
         memcpy(values, t->data, t->bytes);
     if (spec->has_bias)
         TRY(weights_vector(w, &linear->bias, weights_name(name, prefix, "bias"), 1, shape));
@@ -506,7 +535,7 @@ status weights_conv(struct weights *w, struct conv *conv, const char *prefix,
     conv->dtype = dtype_of(t);
     TRY(take_weights(w, t->count, conv->dtype, &values));
     conv->weight = values;
-    if (!w->loader->is_blank)
+    if (has_values(w->loader))
         copy_conv(values, t, (int64_t)spec->k * kw);
     if (!spec->no_bias)
         TRY(weights_vector(w, &conv->bias, weights_name(name, prefix, "bias"), 1, &spec->co));

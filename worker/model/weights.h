@@ -34,13 +34,16 @@ typedef status weights_asked(void *self, const char *dir, const char *name, int 
 
 /* Where loaded weights go; one per checkpoint. */
 struct weights_loader {
-    struct arena *values;      /* float tensors, sized with weights_measure */
-    struct arena *layers;      /* arrays of layer structs */
-    uint64_t hash[2];          /* running content hash of everything that was read */
+    struct arena *values; /* float tensors, sized with weights_measure */
+    struct arena *layers; /* arrays of layer structs */
+    uint64_t hash[2];     /* running content hash of everything that was read */
+    uint64_t identity[2]; /* running hash of names, sizes, times and inodes of what was opened */
     struct original *original; /* the single file that all parts are in; NULL: folders */
 
-    bool is_blank; /* read no weights, leave the model's values undefined; without weights files
+    bool is_blank;   /* read no weights, leave the model's values undefined; without weights files
                              they count as float */
+    bool is_mapped;  /* values holds a snapshot: take the places, read scalars only */
+    bool has_header; /* values begins with a snapshot's header */
     weights_asked *asked; /* blank: hears what would be read, from the part in dir; or NULL */
     void *asked_self;     /* asked's first argument */
 };
@@ -63,6 +66,10 @@ struct weights {
 
 /* Fold bytes into the loader's content hash. This function can't fail. */
 void weights_hash(struct weights_loader *loader, const void *bytes, size_t len);
+
+/* Fold the identity of the file at path, which is open, into the loader's. This function can't
+ * fail. */
+void weights_identify(struct weights_loader *loader, const char *path);
 
 /* The room in loader->values that all tensors of dir need, from the files' headers alone.
  * Errors: as weights_open. */
