@@ -186,7 +186,9 @@ void broker_on_frame(struct broker *b, int64_t now_ms, const struct broker_frame
         refuse(frame->side, frame->from, m, st, out);
         return;
     }
+    b->frame = frame;
     handlers[m->type].handle(b, now_ms, frame->from, m, out);
+    b->frame = NULL;
     dispatch_claims(b, now_ms, out);
 }
 

@@ -55,6 +55,7 @@ struct broker_frame {
     const void *bytes;
     size_t len;
     enum keys_role role; /* what the sender may do */
+    const char *tenant;  /* of the sender's card; "": it has none */
 };
 
 /* A frame came in. Whatever is in it: this function can't fail. */

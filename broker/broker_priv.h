@@ -71,6 +71,7 @@ struct broker {
     char id[JOB_ID_BYTES];
     struct arena arena;                     /* of the message being handled */
     struct msg message;                     /* that message; store calls borrow from it */
+    const struct broker_frame *frame;       /* that it came in; valid in its handler */
     struct request *requests[REQUESTS_MAX]; /* made when first needed, then kept */
     uint16_t free_requests[REQUESTS_MAX];   /* stack of the unused */
     size_t free_count;

@@ -52,6 +52,24 @@ static void answer_empty(struct broker *b, const struct bus_peer *from, enum msg
 
 /* --- SUBMIT --- */
 
+/* A client's jobs are those of its card's tenant. One that claims another is told so: a job that
+ * quietly becomes somebody else's would not be found again. */
+static status settle_tenant(const struct broker *b, const struct msg_submit_item *item)
+{
+    struct job_spec *spec = (struct job_spec *)(uintptr_t)&item->spec; /* in the broker's arena */
+    const char *own = b->frame->tenant;
+
+    if (!*own)
+        return OK;
+    if (*spec->tenant && strcmp(spec->tenant, own) != 0)
+        return FAIL(ERR_CONFLICT,
+                    "tenant: the key of this program is of tenant %s, the job says %s: leave "
+                    "tenant out, or use another key",
+                    own, spec->tenant);
+    snprintf(spec->tenant, sizeof(spec->tenant), "%s", own);
+    return OK;
+}
+
 void handle_submit(struct broker *b, int64_t now_ms, const struct bus_peer *from,
                    const struct msg *m, struct outbox *out)
 {
@@ -70,6 +88,9 @@ void handle_submit(struct broker *b, int64_t now_ms, const struct bus_peer *from
         const struct msg_submit_item *item = &m->submit.items[i];
         struct store_call call = { .op = STORE_SUBMIT, .tag = request_tag(r, i) };
         status st = spec_check(&item->spec);
+
+        if (st == OK)
+            st = settle_tenant(b, item);
 
         memcpy(r->jobs[i].job, item->job, JOB_ID_BYTES);
         if (st != OK) { /* this may end the request: nothing of it is touched below */

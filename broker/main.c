@@ -187,22 +187,25 @@ static void send_frames(struct shell *s)
 }
 
 /* On a bus without guard, who reaches a door may do what belongs to it. */
-static enum keys_role role_of_sender(const struct shell *s, enum broker_side side)
+static enum keys_role role_of_sender(const struct shell *s, enum broker_side side,
+                                     char tenant[SPEC_TENANT_MAX])
 {
+    tenant[0] = '\0';
     if (!s->ring)
         return side == BROKER_WORKERS ? KEYS_WORKER : KEYS_ADMIN;
-    return keys_role_of(s->ring, bus_sender(s->doors[side]));
+    return keys_role_of(s->ring, bus_sender(s->doors[side]), tenant);
 }
 
 static void read_frames(struct shell *s, enum broker_side side)
 {
     struct bus_peer from;
-    struct broker_frame frame = { .side = side, .from = &from };
+    char tenant[SPEC_TENANT_MAX];
+    struct broker_frame frame = { .side = side, .from = &from, .tenant = tenant };
 
     for (int n = 0; n < TURN_FRAMES && store_pending(s->store) < TURN_CALLS; n++) {
         if (!bus_receive(s->doors[side], &from, &frame.bytes, &frame.len))
             break;
-        frame.role = role_of_sender(s, side);
+        frame.role = role_of_sender(s, side, tenant);
         broker_on_frame(s->broker, s->now_ms, &frame, &s->out);
         take_calls(s);
     }

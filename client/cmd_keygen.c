@@ -40,7 +40,7 @@ status cmd_keygen(const struct command_line *line)
     char secret[FILE_PATH_BYTES], card[FILE_PATH_BYTES];
     status st = OK;
 
-    TRY(keys_make(dir, line->words[0], role, secret, card));
+    TRY(keys_make(dir, line->words[0], role, line->options.tenant, secret, card));
     TRY(print_pair(line, role, secret, card));
 out:
     return st;

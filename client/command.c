@@ -18,7 +18,7 @@ static const char *const redrive_flags[] = { "all", "json", NULL };
 static const char *const quota_flags[] = { "queued_max", "running_max", "bytes_max", "rate",
                                            "burst",      "weight",      "json",      NULL };
 static const char *const audit_flags[] = { "repair", "json", NULL };
-static const char *const keygen_flags[] = { "role", "out", "json", NULL };
+static const char *const keygen_flags[] = { "role", "tenant", "out", "json", NULL };
 
 const struct command command_table[] = {
     {
@@ -413,19 +413,22 @@ const struct command command_table[] = {
     },
     {
         .name = "keygen",
-        .arguments = "NAME [--role ROLE] [-o DIR]",
+        .arguments = "NAME [--role ROLE] [--tenant NAME] [-o DIR]",
         .summary = "make a key for one program or person",
         .description =
             "Writes DIR/NAME.key, the secret, which stays with its owner (curve_key), and "
             "DIR/NAME.pub, a card for everybody, and prints both paths. Nothing is overwritten.\n\n"
             "A broker lets in whose card lies in its curve_allow folder: as client, worker, or "
-            "admin. Workers and clients need the broker's card, made with --role broker, as "
+            "admin. With --tenant a client's jobs are that tenant's, and it can submit for no "
+            "other. Workers and clients need the broker's card, made with --role broker, as "
             "broker_key. To take somebody's right away, remove the card and send the brokers "
             "SIGHUP. With --json, one object: name, role, secret, card (paths).",
         .examples = "onestep keygen broker --role broker -o keys\n"
                     "    keys/broker.key for the brokers, keys/broker.pub for all others\n"
                     "onestep keygen gpu-7 --role worker -o keys\n"
-                    "    move keys/gpu-7.key to the worker's machine",
+                    "    move keys/gpu-7.key to the worker's machine\n"
+                    "onestep keygen anna --tenant birds -o keys\n"
+                    "    a client whose jobs count for the tenant birds",
         .flags = keygen_flags,
         .words = COMMAND_NAME,
         .words_min = 1,

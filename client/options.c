@@ -66,6 +66,7 @@ const struct config_row options_rows[] = {
     INT(threads, 0, 4096, "0", "", "threads of the worker; 0: one per core"),
     TEXT(dump, "", "DIR", "folder for named intermediate tensors of each job (safetensors)"),
     BOOL(keep, "leave broker, worker and Redis up afterwards, and say how to stop them"),
+    TEXT(tenant, "", "NAME", "whose jobs a client's are; empty: as each job says"),
     CFG_ROW_CHOICE(struct options, role, "client", keys_role_names, "what the owner may do"),
 };
 const size_t options_row_count = sizeof(options_rows) / sizeof(options_rows[0]);

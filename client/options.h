@@ -44,15 +44,16 @@ struct options {
     int64_t queued_max;             /* limits of a tenant, see struct msg_quota */
     int64_t running_max, bytes_max; /* -1: as it is, for all six */
     int64_t rate, burst, weight;
-    int64_t older_than_h;        /* gc: what is younger is left alone */
-    bool remove;                 /* gc: not only said */
-    int64_t give_up_s;           /* longest wait; 0: no limit */
-    char model[FILE_PATH_BYTES]; /* run: folder of the checkpoint, or "default" */
-    char device[64];             /* run: of its worker */
-    int64_t threads;             /* run: of its worker; 0: its own choice */
-    char dump[FILE_PATH_BYTES];  /* run: folder for intermediate tensors; "": none */
-    bool keep;                   /* run: leave the services up */
-    int role;                    /* keygen: index of keys_role_names */
+    int64_t older_than_h;         /* gc: what is younger is left alone */
+    bool remove;                  /* gc: not only said */
+    int64_t give_up_s;            /* longest wait; 0: no limit */
+    char model[FILE_PATH_BYTES];  /* run: folder of the checkpoint, or "default" */
+    char device[64];              /* run: of its worker */
+    int64_t threads;              /* run: of its worker; 0: its own choice */
+    char dump[FILE_PATH_BYTES];   /* run: folder for intermediate tensors; "": none */
+    bool keep;                    /* run: leave the services up */
+    char tenant[SPEC_TENANT_MAX]; /* keygen: of the card; "": none */
+    int role;                     /* keygen: index of keys_role_names */
 };
 
 /* One command line, parsed. Texts are borrowed from argv. */

@@ -27,12 +27,14 @@ const char *const keys_role_names[] = { "client", "worker", "admin", "broker", N
 struct card_file {
     char name[BUS_NAME_ROOM];
     int role; /* index of keys_role_names */
+    char tenant[SPEC_TENANT_MAX];
     char key[BUS_KEY_ROOM];
 };
 
 static const struct config_row card_rows[] = {
     CFG_ROW_TEXT(struct card_file, name, "", "whose key it is"),
     CFG_ROW_CHOICE(struct card_file, role, "client", keys_role_names, "what its owner may do"),
+    CFG_ROW_TEXT(struct card_file, tenant, "", "whose jobs a client's are; empty: as each says"),
     CFG_ROW_TEXT(struct card_file, key, "", "public key in Z85"),
 };
 #define CARD_ROWS (sizeof(card_rows) / sizeof(card_rows[0]))
@@ -76,8 +78,10 @@ static status write_pair(const struct bus_keys *keys, const struct keys_card *ca
     struct buf text = { 0 };
     status st = OK;
 
-    TRY(buf_printf(&text, "name: %s\nrole: %s\nkey: \"%s\"\n", card->name,
-                   keys_role_name(card->role), card->key));
+    TRY(buf_printf(&text, "name: %s\nrole: %s\n", card->name, keys_role_name(card->role)));
+    if (*card->tenant)
+        TRY(buf_printf(&text, "tenant: %s\n", card->tenant));
+    TRY(buf_printf(&text, "key: \"%s\"\n", card->key));
     memcpy(line, keys->secret, BUS_KEY_ROOM - 1);
     line[BUS_KEY_ROOM - 1] = '\n';
     TRY(file_write_new(secret_path, line, BUS_KEY_ROOM));
@@ -90,8 +94,19 @@ out:
     return st;
 }
 
-status keys_make(const char *dir, const char *name, enum keys_role role, char *secret_path,
-                 char *card_path)
+/* May a card of this role have this tenant? */
+static status check_tenant(enum keys_role role, const char *tenant)
+{
+    if (*tenant && role != KEYS_CLIENT)
+        return FAIL(ERR_BADARG, "tenant: a %s has none; only clients have", keys_role_name(role));
+    if (*tenant && !spec_is_tenant(tenant))
+        return FAIL(ERR_BADARG, "tenant: \"%.60s\" may hold only a-z, 0-9 and '-', at most %d",
+                    tenant, SPEC_TENANT_MAX - 1);
+    return OK;
+}
+
+status keys_make(const char *dir, const char *name, enum keys_role role, const char *tenant,
+                 char *secret_path, char *card_path)
 {
     struct keys_card card = { .role = role };
     char file[BUS_NAME_ROOM + 8];
@@ -103,6 +118,8 @@ status keys_make(const char *dir, const char *name, enum keys_role role, char *s
     memset(&keys, 0, sizeof(keys));
     if (!is_name(name))
         TRY(fail_name(name));
+    TRY(check_tenant(role, tenant));
+    snprintf(card.tenant, sizeof(card.tenant), "%s", tenant);
     snprintf(card.name, sizeof(card.name), "%s", name);
     snprintf(file, sizeof(file), "%s.key", name);
     TRY(file_make_dirs(dir));
@@ -159,7 +176,7 @@ out:
 
 status keys_read_card(const char *path, struct keys_card *card)
 {
-    struct card_file f = { "", 0, "" };
+    struct card_file f = { .role = 0 };
     status st = OK;
 
     memset(card, 0, sizeof(*card));
@@ -171,7 +188,11 @@ status keys_read_card(const char *path, struct keys_card *card)
         TRY(FAIL(ERR_CORRUPT, "%s: key: that is not a key; `onestep keygen` makes one", path));
     memcpy(card->name, f.name, sizeof(card->name));
     memcpy(card->key, f.key, sizeof(card->key));
+    memcpy(card->tenant, f.tenant, sizeof(card->tenant));
     card->role = (enum keys_role)(KEYS_CLIENT + f.role);
+    if (check_tenant(card->role, card->tenant) != OK)
+        TRY(FAIL(ERR_CORRUPT, "%s: tenant: \"%s\" is not one that a %s can have", path,
+                 card->tenant, keys_role_name(card->role)));
 out:
     return st;
 }
@@ -333,7 +354,7 @@ bool keys_admit(void *self, const char key[BUS_KEY_ROOM], char name[BUS_NAME_ROO
     return is_welcome;
 }
 
-enum keys_role keys_role_of(struct keys_ring *ring, const char *name)
+enum keys_role keys_role_of(struct keys_ring *ring, const char *name, char tenant[SPEC_TENANT_MAX])
 {
     struct keys_card wanted = { .role = KEYS_STRANGER };
     const struct keys_card *card = NULL;
@@ -344,6 +365,7 @@ enum keys_role keys_role_of(struct keys_ring *ring, const char *name)
     if (ring->count)
         card = bsearch(&wanted, ring->cards, ring->count, sizeof(wanted), compare_names);
     role = card ? card->role : KEYS_STRANGER;
+    snprintf(tenant, SPEC_TENANT_MAX, "%s", card ? card->tenant : "");
     pthread_mutex_unlock(&ring->lock);
     return role;
 }

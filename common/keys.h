@@ -7,6 +7,8 @@
  *   role: worker
  *   key: "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"
  *
+ * A client's card may also say "tenant: birds": its jobs are that tenant's, whatever it claims.
+ *
  * A broker reads the cards in a folder (curve_allow); workers and clients read the broker's. */
 #ifndef ONESTEP_COMMON_KEYS_H
 #define ONESTEP_COMMON_KEYS_H
@@ -16,6 +18,7 @@
 
 #include "common/base/status.h"
 #include "common/bus.h"
+#include "proto/spec.h"
 
 /* What a key's owner may do. The words are client, worker, admin, broker. */
 enum keys_role {
@@ -37,14 +40,16 @@ extern const char *const keys_role_names[];
 struct keys_card {
     char name[BUS_NAME_ROOM]; /* [a-z0-9.-], 1 to BUS_NAME_ROOM - 1 characters */
     enum keys_role role;
+    char tenant[SPEC_TENANT_MAX]; /* of a client's jobs; "": as each job says */
     char key[BUS_KEY_ROOM];
 };
 
 /* Make a pair: DIR/NAME.key (mode 0600) and DIR/NAME.pub. The paths go to secret_path and card_path
- * (FILE_PATH_BYTES each). Errors: ERR_BADARG for the name; ERR_CONFLICT when one of the files
+ * (FILE_PATH_BYTES each). tenant: of the card; "": none.
+ * Errors: ERR_BADARG for the name or tenant; ERR_CONFLICT when one of the files
  * exists: nothing is overwritten; ERR_UNAVAILABLE when libzmq can't encrypt; ERR_IO, ERR_FULL. */
-MUST_USE status keys_make(const char *dir, const char *name, enum keys_role role, char *secret_path,
-                          char *card_path);
+MUST_USE status keys_make(const char *dir, const char *name, enum keys_role role,
+                          const char *tenant, char *secret_path, char *card_path);
 
 /* Read a NAME.key. Errors: ERR_NOTFOUND, ERR_IO; ERR_CONFLICT when others may read the file;
  * ERR_CORRUPT when it holds no key. No sentence quotes what is in it. */
@@ -75,9 +80,10 @@ MUST_USE status keys_reload_ring(struct keys_ring *ring);
 /* A bus_admit_fn; self is the ring. Thread: any. */
 bool keys_admit(void *self, const char key[BUS_KEY_ROOM], char name[BUS_NAME_ROOM]);
 
-/* What the owner of this name may do now: a card that was taken out of the folder is a stranger's
- * after the next keys_reload_ring, on open connections as well. Thread: any. */
-enum keys_role keys_role_of(struct keys_ring *ring, const char *name);
+/* What the owner of this name may do now, and the tenant of its card: a card that was taken out of
+ * the folder is a stranger's after the next keys_reload_ring, on open connections as well.
+ * Thread: any. */
+enum keys_role keys_role_of(struct keys_ring *ring, const char *name, char tenant[SPEC_TENANT_MAX]);
 
 /* Strangers that keys_admit has refused so far. Thread: any. */
 long long keys_refused(const struct keys_ring *ring);

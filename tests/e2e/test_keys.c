@@ -31,12 +31,15 @@ static void make_key(const char *name, const char *role, const char *dir)
 static void open_guarded(struct stack *s)
 {
     char lines[3 * FILE_PATH_BYTES];
+    struct stack_output o;
 
     stack_open(s);
     make_key("broker", "broker", "keys");
     make_key("gpu-7", "worker", "keys");
     make_key("anna", "client", "keys");
     make_key("ruth", "admin", "keys");
+    o = ONESTEP("keygen", "bob", "--tenant=birds", "-o", stack_path("keys"));
+    stack_expect(&o, 0, NULL);
     make_key("eve", "client", "elsewhere");
     snprintf(lines, sizeof(lines), "curve_key: \"%s\"\ncurve_allow: \"%s\"\n",
              stack_path("keys/broker.key"), stack_path("keys"));
@@ -61,11 +64,11 @@ TEST_TIMEOUT(keys_let_in_whoever_has_a_card, 120)
 {
     struct stack s;
     struct stack_output o;
-    const char *anna, *broker;
+    char anna[FILE_PATH_BYTES], broker[FILE_PATH_BYTES];
 
     open_guarded(&s);
-    anna = stack_path("keys/anna.key");
-    broker = stack_path("keys/broker.pub");
+    snprintf(anna, sizeof(anna), "%s", stack_path("keys/anna.key"));
+    snprintf(broker, sizeof(broker), "%s", stack_path("keys/broker.pub"));
     o = ONESTEP("submit", s.broker_flag, "--broker-timeout-ms=60000", "--curve-key", anna,
                 "--broker-key", broker, stack_source("ops/samples/coffee.jpg"));
     stack_expect(&o, 0, NULL);
@@ -87,6 +90,21 @@ TEST_TIMEOUT(keys_let_in_whoever_has_a_card, 120)
     o = ONESTEP("pause", "queue", s.broker_flag, "--curve-key", stack_path("keys/ruth.key"),
                 "--broker-key", broker);
     stack_expect(&o, 0, NULL);
+    {
+        char bird[FILE_PATH_BYTES];
+
+        snprintf(bird, sizeof(bird), "%s", stack_path("keys/bob.key"));
+        o = ONESTEP("submit", s.broker_flag, "--curve-key", bird, "--broker-key", broker,
+                    "--tenant=fish", stack_source("ops/samples/coffee.jpg"));
+        stack_expect(&o, 4, "is of tenant birds, the job says fish");
+        o = ONESTEP("submit", s.broker_flag, "--curve-key", bird, "--broker-key", broker,
+                    stack_source("ops/samples/coffee.jpg"));
+        stack_expect(&o, 0, NULL);
+        o = ONESTEP("list", "--json", s.broker_flag, "--curve-key", bird, "--broker-key", broker);
+        stack_expect(&o, 0, NULL);
+        EXPECT(strstr(o.out, "\"tenant\":\"birds\""));
+        EXPECT(!strstr(o.out, "fish"));
+    }
     o = ONESTEP("workers", s.broker_flag, "--curve-key", anna, "--broker-key", broker);
     stack_expect(&o, 0, NULL);
     EXPECT_INT(stack_lines(o.out), 2);

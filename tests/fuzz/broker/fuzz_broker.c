@@ -142,8 +142,12 @@ static struct broker_frame frame_of(uint8_t argument, const struct bus_peer *fro
 {
     bool is_worker = argument % PEERS / 2;
 
-    return (struct broker_frame){ is_worker ? BROKER_WORKERS : BROKER_CLIENTS, from, bytes, len,
-                                  is_worker ? KEYS_WORKER : KEYS_ADMIN };
+    return (struct broker_frame){ is_worker ? BROKER_WORKERS : BROKER_CLIENTS,
+                                  from,
+                                  bytes,
+                                  len,
+                                  is_worker ? KEYS_WORKER : KEYS_ADMIN,
+                                  argument & 0x80 ? "birds" : "" };
 }
 
 /* A frame whose header is right; its type is the first byte. */

@@ -92,6 +92,43 @@ TEST(a_role_opens_its_own_door_only)
     }
 }
 
+/* Whose jobs they are says the card, not the message. */
+TEST(a_job_is_of_the_tenant_of_its_senders_card)
+{
+    struct world w = world_open();
+    struct msg_submit_item items[3] = { { .job = JOB_A }, { .job = JOB_B }, { .job = WORKER_1 } };
+    struct msg m = { .type = MSG_SUBMIT, .submit = { items, 3 } };
+
+    items[0].spec = items[1].spec = items[2].spec = good_spec();
+    strcpy(items[1].spec.tenant, "fish");
+    strcpy(items[2].spec.tenant, "birds");
+    world_give(&w, BROKER_CLIENTS, 1, &m); /* without a card's tenant: as the jobs say */
+    EXPECT_INT(w.out.call_count, 3);
+    EXPECT_TEXT(w.out.calls[0].submit.spec->tenant, "");
+    EXPECT_TEXT(w.out.calls[1].submit.spec->tenant, "fish");
+    w.tenant = "birds";
+    world_give(&w, BROKER_CLIENTS, 1, &m);
+    EXPECT_INT(w.out.call_count, 2);
+    EXPECT_TEXT(w.out.calls[0].submit.spec->tenant, "birds");
+    EXPECT_TEXT(w.out.calls[1].submit.job, WORKER_1);
+    EXPECT_TEXT(w.out.calls[1].submit.spec->tenant, "birds");
+    for (int i = 0; i < 2; i++) {
+        broker_on_store_reply(w.broker, w.now_ms,
+                              &(struct store_reply){ .op = STORE_SUBMIT,
+                                                     .tag = w.out.calls[i].tag,
+                                                     .verdict = VERDICT_OK,
+                                                     .state = JOB_QUEUED,
+                                                     .sentence = "" },
+                              &w.out);
+    }
+    m = world_sent(&w, 0, MSG_SUBMITTED, 1);
+    EXPECT_INT(m.submitted.items[1].verdict, VERDICT_REFUSED);
+    EXPECT_INT(m.submitted.items[1].code, ERR_CONFLICT);
+    EXPECT(strstr(m.submitted.items[1].sentence, "is of tenant birds, the job says fish"));
+    EXPECT_INT(m.submitted.items[2].verdict, VERDICT_OK);
+    world_close(&w);
+}
+
 TEST(a_submit_of_nothing_good_is_answered_at_once)
 {
     struct world w = world_open();

@@ -9,7 +9,7 @@ static const char *const models[] = { "default", "other" };
 
 struct world world_open(void)
 {
-    struct world w = { .now_ms = 1000000, .role = { KEYS_CLIENT, KEYS_WORKER } };
+    struct world w = { .now_ms = 1000000, .role = { KEYS_CLIENT, KEYS_WORKER }, .tenant = "" };
     struct broker_config config = { .lease_ms = 30000,
                                     .heartbeat_ms = 1000,
                                     .retry_base_ms = 10,
@@ -42,9 +42,10 @@ void world_give(struct world *w, enum broker_side side, int n, const struct msg 
 
     outbox_reset(&w->out);
     EXPECT_OK(codec_encode(m, &frame));
-    broker_on_frame(w->broker, w->now_ms,
-                    &(struct broker_frame){ side, &from, frame.data, frame.len, w->role[side] },
-                    &w->out);
+    broker_on_frame(
+        w->broker, w->now_ms,
+        &(struct broker_frame){ side, &from, frame.data, frame.len, w->role[side], w->tenant },
+        &w->out);
     buf_free(&frame);
 }
 

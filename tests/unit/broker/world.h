@@ -18,6 +18,7 @@ struct world {
     struct outbox out;
     int64_t now_ms;
     enum keys_role role[BROKER_SIDE_COUNT]; /* of whoever speaks at this door */
+    const char *tenant;                     /* of whoever speaks; "": none */
     struct arena arena;
 };
 

@@ -22,7 +22,7 @@ static void make(const char *name, enum keys_role role)
 {
     char secret[FILE_PATH_BYTES], card[FILE_PATH_BYTES];
 
-    EXPECT_OK(keys_make(test_tmpdir(), name, role, secret, card));
+    EXPECT_OK(keys_make(test_tmpdir(), name, role, "", secret, card));
     EXPECT_TEXT(secret, path_of(strcat(strcpy((char[80]){ 0 }, name), ".key")));
 }
 
@@ -45,9 +45,10 @@ TEST(a_pair_is_made_once_and_read_back)
     EXPECT_TEXT(card.name, "gpu-7");
     EXPECT_INT(card.role, KEYS_WORKER);
     EXPECT_TEXT(card.key, keys.public);
-    EXPECT_STATUS(keys_make(test_tmpdir(), "gpu-7", KEYS_ADMIN, secret, card_path), ERR_CONFLICT);
-    EXPECT_STATUS(keys_make(test_tmpdir(), "../x", KEYS_ADMIN, secret, card_path), ERR_BADARG);
-    EXPECT_STATUS(keys_make(test_tmpdir(), "", KEYS_ADMIN, secret, card_path), ERR_BADARG);
+    EXPECT_STATUS(keys_make(test_tmpdir(), "gpu-7", KEYS_ADMIN, "", secret, card_path),
+                  ERR_CONFLICT);
+    EXPECT_STATUS(keys_make(test_tmpdir(), "../x", KEYS_ADMIN, "", secret, card_path), ERR_BADARG);
+    EXPECT_STATUS(keys_make(test_tmpdir(), "", KEYS_ADMIN, "", secret, card_path), ERR_BADARG);
 }
 
 TEST(a_secret_that_others_may_read_is_refused)
@@ -93,6 +94,7 @@ TEST(a_ring_knows_its_cards_until_they_are_taken_out)
 {
     struct keys_ring *ring;
     struct keys_card anna, gpu;
+    char tenant[SPEC_TENANT_MAX];
     char name[BUS_NAME_ROOM];
 
     make("anna", KEYS_ADMIN);
@@ -102,21 +104,50 @@ TEST(a_ring_knows_its_cards_until_they_are_taken_out)
     EXPECT_OK(keys_open_ring(&ring, test_tmpdir()));
     EXPECT(keys_admit(ring, anna.key, name));
     EXPECT_TEXT(name, "anna");
-    EXPECT_INT(keys_role_of(ring, "anna"), KEYS_ADMIN);
-    EXPECT_INT(keys_role_of(ring, "gpu-7"), KEYS_WORKER);
-    EXPECT_INT(keys_role_of(ring, "gpu-8"), KEYS_STRANGER);
-    EXPECT_INT(keys_role_of(ring, ""), KEYS_STRANGER);
+    EXPECT_INT(keys_role_of(ring, "anna", tenant), KEYS_ADMIN);
+    EXPECT_INT(keys_role_of(ring, "gpu-7", tenant), KEYS_WORKER);
+    EXPECT_INT(keys_role_of(ring, "gpu-8", tenant), KEYS_STRANGER);
+    EXPECT_INT(keys_role_of(ring, "", tenant), KEYS_STRANGER);
     EXPECT_INT(keys_refused(ring), 0);
     EXPECT(unlink(path_of("gpu-7.pub")) == 0);
     EXPECT_OK(keys_reload_ring(ring));
     EXPECT(!keys_admit(ring, gpu.key, name));
     EXPECT_INT(keys_refused(ring), 1);
-    EXPECT_INT(keys_role_of(ring, "gpu-7"), KEYS_STRANGER);
+    EXPECT_INT(keys_role_of(ring, "gpu-7", tenant), KEYS_STRANGER);
     write_text("bad.pub", "name: x\n"); /* then everything stays as it is */
     EXPECT_STATUS(keys_reload_ring(ring), ERR_CORRUPT);
     EXPECT(keys_admit(ring, anna.key, name));
     keys_close_ring(ring);
     EXPECT_STATUS(keys_open_ring(&ring, path_of("nowhere")), ERR_NOTFOUND);
+}
+
+/* A client's card may name its tenant; nobody else's can. */
+TEST(a_card_has_the_tenant_of_its_owner)
+{
+    char secret[FILE_PATH_BYTES], path[FILE_PATH_BYTES], tenant[SPEC_TENANT_MAX];
+    struct keys_ring *ring;
+    struct keys_card card;
+    struct bus_keys keys;
+    struct buf text = { 0 };
+
+    EXPECT_OK(keys_make(test_tmpdir(), "anna", KEYS_CLIENT, "birds", secret, path));
+    EXPECT_OK(keys_read_card(path, &card));
+    EXPECT_TEXT(card.tenant, "birds");
+    EXPECT_STATUS(keys_make(test_tmpdir(), "x", KEYS_WORKER, "birds", secret, path), ERR_BADARG);
+    EXPECT_MESSAGE("a worker has none");
+    EXPECT_STATUS(keys_make(test_tmpdir(), "x", KEYS_CLIENT, "Birds", secret, path), ERR_BADARG);
+    EXPECT_OK(keys_open_ring(&ring, test_tmpdir()));
+    EXPECT_INT(keys_role_of(ring, "anna", tenant), KEYS_CLIENT);
+    EXPECT_TEXT(tenant, "birds");
+    EXPECT_INT(keys_role_of(ring, "eve", tenant), KEYS_STRANGER);
+    EXPECT_TEXT(tenant, "");
+    keys_close_ring(ring);
+    EXPECT_OK(bus_new_keys(&keys));
+    EXPECT_OK(buf_printf(&text, "name: b\nrole: admin\ntenant: birds\nkey: \"%s\"\n", keys.public));
+    EXPECT_OK(file_write_new(path_of("b.pub"), text.data, text.len));
+    EXPECT_STATUS(keys_read_card(path_of("b.pub"), &card), ERR_CORRUPT);
+    EXPECT_MESSAGE("is not one that a admin can have");
+    buf_free(&text);
 }
 
 TEST(one_key_has_one_card)
