@@ -42,7 +42,8 @@
 #define FREEZE_MS 3000 /* longer than a lease: a zombie */
 #define TICK_MS 10
 #define DISK_BYTES ((size_t)192 << 20)
-#define STUCK_MS 120000 /* after the storm: longest time without any job's end */
+#define STUCK_MS 120000 /* after the storm: longest time in which nothing moves */
+#define VIEW_MS 100     /* then: between two questions */
 #define TEXT_BYTES_MAX (4 << 20)
 
 /* A program that is kept running. */
@@ -57,6 +58,7 @@ struct node {
 struct promise {
     char id[JOB_ID_BYTES];
     char shown[200]; /* manifest that somebody has seen */
+    char mark[64];   /* how far it was when last seen */
 };
 
 struct storm {
@@ -72,6 +74,8 @@ struct storm {
     int next_batch;
     struct promise *promises; /* [JOBS_MAX] */
     size_t promise_count;
+    size_t next_view; /* promise that is asked about next, in the calm */
+    int64_t moves;    /* counts whatever shows that things go on */
     int64_t begin_ms, hit_at_ms, ballast_until_ms, ballast_at_ms;
 };
 
@@ -256,6 +260,23 @@ static void take_promise(struct storm *s, char *line)
         return;
     CHECK(s->promise_count < JOBS_MAX);
     memcpy(s->promises[s->promise_count++].id, line, JOB_ID_BYTES);
+    s->moves++;
+}
+
+/* How far a job is: state, attempt, stage. Progress alone would be moved by a job that hangs. */
+static void take_mark(struct storm *s, struct promise *p, const struct json_value *job,
+                      const char *state)
+{
+    const char *stage = "";
+    char mark[sizeof(p->mark)];
+    int64_t attempt = 0;
+
+    if (json_get_int(job, "attempt", 0, INT64_MAX, &attempt) != OK ||
+        json_get_text(job, "stage", &stage) != OK)
+        stage = "";
+    snprintf(mark, sizeof(mark), "%.12s %lld %.30s", state, (long long)attempt, stage);
+    s->moves += strcmp(mark, p->mark) != 0;
+    memcpy(p->mark, mark, sizeof(mark));
 }
 
 /* One line of `onestep status --json` or `wait --json`. */
@@ -271,6 +292,7 @@ static void take_status(struct storm *s, char *line)
     root = json_root(&j);
     if (json_get_text(&root, "job", &job) == OK && json_get_text(&root, "state", &state) == OK &&
         (p = find_promise(s, job))) {
+        take_mark(s, p, &root, state);
         result = json_find(&root, "result");
         if (strcmp(state, "unknown") == 0)
             violate(s, "job %s was accepted and is %s", job, state);
@@ -338,6 +360,7 @@ static void look_after_clients(struct storm *s, int64_t now_ms, bool is_calm)
         if (reap(n, &code)) {
             each_line(s, n->out, take_promise);
             if (code == 0) {
+                s->moves++;
                 n->batch = -1;
                 n->start_at_ms = now_ms + s->config->batch_every_ms;
             }
@@ -372,7 +395,7 @@ static void look_after(struct storm *s, int64_t now_ms, bool is_calm)
         if (s->brokers[b].pid == 0)
             start_broker(s, b);
     }
-    for (int w = 0; w < WORKERS; w++) {
+    for (int w = 0; w < WORKERS && !s->config->is_idle; w++) {
         if (s->workers[w].pid == 0)
             start_worker(s, w);
     }
@@ -476,58 +499,73 @@ static bool is_submitting(const struct storm *s)
         if (s->clients[c].pid || s->clients[c].batch >= 0)
             return true;
     }
-    return s->viewer.pid != 0;
+    return false;
 }
 
-/* Ask about promises from first on until each has ended. Returns false when none ends for long. */
-static bool wait_for_some(struct storm *s, size_t first)
+static const struct promise *first_open(const struct storm *s, size_t *count)
+{
+    const struct promise *first = NULL;
+
+    *count = 0;
+    for (size_t i = 0; i < s->promise_count; i++) {
+        if (s->promises[i].shown[0])
+            continue;
+        first = first ? first : &s->promises[i];
+        (*count)++;
+    }
+    return first;
+}
+
+/* Ask about the next of those that have not ended, all in turn. */
+static void view_open(struct storm *s, int64_t now_ms)
 {
     const char *words[SEEN_AT_ONCE + 3] = { "status", "--json" };
-    int64_t moved_ms = clock_mono_ms();
-    int count = 2, code;
-    size_t done = 0, end = first;
+    int count = 2;
 
-    for (; end < s->promise_count && end < first + SEEN_AT_ONCE; end++)
-        words[count++] = s->promises[end].id;
-    while (done < end - first && clock_mono_ms() - moved_ms < STUCK_MS &&
-           !s->result->violation[0]) {
-        size_t before = done;
+    for (size_t n = 0; n < s->promise_count && count < SEEN_AT_ONCE + 2; n++) {
+        const struct promise *p = &s->promises[s->next_view++ % s->promise_count];
 
-        snprintf(s->viewer.out, sizeof(s->viewer.out), "%s/view.out", s->config->dir);
-        unlink(s->viewer.out);
-        s->viewer.pid = start_client(s, words, s->viewer.out);
-        while (!reap(&s->viewer, &code)) {
-            look_after(s, clock_mono_ms(), true);
-            poll(NULL, 0, TICK_MS);
-        }
-        each_line(s, s->viewer.out, take_status);
-        done = 0;
-        for (size_t i = first; i < end; i++)
-            done += s->promises[i].shown[0] != '\0';
-        if (done > before)
-            moved_ms = clock_mono_ms();
+        if (!p->shown[0])
+            words[count++] = p->id;
     }
-    return done == end - first;
+    if (count == 2)
+        return;
+    snprintf(s->viewer.out, sizeof(s->viewer.out), "%s/view.out", s->config->dir);
+    unlink(s->viewer.out);
+    s->viewer.pid = start_client(s, words, s->viewer.out);
+    s->viewer.start_at_ms = now_ms + VIEW_MS;
 }
 
+/* It is calm: all that was begun must end. There is no limit while anything moves: a submit that
+ * is through, a job that goes on or ends, whichever it is. When nothing does for long, it is over.
+ */
 static void drain(struct storm *s)
 {
-    int64_t begin_ms = clock_mono_ms(), until_ms = begin_ms + STUCK_MS;
+    int64_t begin_ms = clock_mono_ms(), now_ms = begin_ms, moved_ms = begin_ms, moves = s->moves;
+    int64_t stuck_ms = s->config->stuck_ms ? s->config->stuck_ms : STUCK_MS;
+    const struct promise *open;
+    size_t count;
 
     proxy_calm(s->proxy);
     fill_disk(s, begin_ms, true);
-    while (is_submitting(s) && clock_mono_ms() < until_ms) {
-        look_after(s, clock_mono_ms(), true);
+    while (!s->result->violation[0] &&
+           ((open = first_open(s, &count)) || is_submitting(s) || s->viewer.pid)) {
+        look_after(s, now_ms, true);
+        if (s->viewer.pid == 0 && now_ms >= s->viewer.start_at_ms)
+            view_open(s, now_ms);
+        if (s->moves != moves)
+            moved_ms = now_ms;
+        moves = s->moves;
+        if (now_ms - moved_ms >= stuck_ms)
+            violate(s,
+                    "the storm is over, and nothing has moved for %d s: %zu of %zu jobs have "
+                    "not ended%s%s%s",
+                    (int)(stuck_ms / 1000), count, s->promise_count, open ? ", the first is " : "",
+                    open ? open->id : "", is_submitting(s) ? "; a client can't submit" : "");
         poll(NULL, 0, TICK_MS);
+        now_ms = clock_mono_ms();
     }
-    if (is_submitting(s))
-        violate(s, "a client can't submit although the storm is over");
-    for (size_t i = 0; i < s->promise_count && !s->result->violation[0]; i += SEEN_AT_ONCE) {
-        if (!wait_for_some(s, i))
-            violate(s, "after the storm, job %s (or one beside it) does not end for %d s",
-                    s->promises[i].id, STUCK_MS / 1000);
-    }
-    s->result->drain_ms = clock_mono_ms() - begin_ms;
+    s->result->drain_ms = now_ms - begin_ms;
 }
 
 static bool digest_of(const char *path, char hex[DIGEST_HEX_ROOM])

@@ -19,6 +19,8 @@ struct storm_config {
     int64_t kills;          /* or until so many; 0: no limit */
     int64_t kill_every_ms;  /* between two */
     int64_t batch_every_ms; /* between two submits, of each client */
+    int64_t stuck_ms;       /* after it: longest time in which nothing moves; 0: 120000 */
+    bool is_idle;           /* there are no workers: to see that this is noticed */
 };
 
 /* Whom the storm hits. */
