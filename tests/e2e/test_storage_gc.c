@@ -1,11 +1,13 @@
 /* The sweep for what lost attempts left, over a folder and with a real broker. */
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "common/blob.h"
 #include "tests/e2e/stack.h"
+#include "tests/tool/httpd.h"
 #include "tests/tool/test.h"
 
 /* Put an object with something in it at <job>/<dir>/<name>. */
@@ -87,4 +89,36 @@ TEST_TIMEOUT(storage_gc_removes_what_lost_attempts_left, 180)
     EXPECT(is_there(&b, forgotten, lost, "poster.png"));
     blob_close(&b);
     stack_close(&s);
+}
+
+/* In S3 an upload in parts that nobody will finish is a leftover too: it is aborted. */
+TEST_TIMEOUT(storage_gc_aborts_unfinished_uploads, 120)
+{
+    static const char place[] = "/clips/out/00abcdefghjkmnpqrstvwxyz01/a1-00000000000000aa/video";
+    struct stack s;
+    struct httpd d;
+    struct stack_output o;
+    char path[256], endpoint[96];
+
+    EXPECT(setenv("AWS_ACCESS_KEY_ID", "AKID", 1) == 0);
+    EXPECT(setenv("AWS_SECRET_ACCESS_KEY", "secret", 1) == 0);
+    httpd_start(&d, &(struct httpd_config){ .access_key = "AKID", .secret_key = "secret" });
+    stack_open(&s);
+    snprintf(endpoint, sizeof(endpoint), "--s3-endpoint=http://127.0.0.1:%d", d.port);
+    snprintf(path, sizeof(path), "%s.mp4?upload~7", place); /* begun, and a part of it */
+    httpd_store(&d, path, "", 0);
+    snprintf(path, sizeof(path), "%s.mp4?upload~7?1", place);
+    httpd_store(&d, path, "bytes", 5);
+    httpd_store(&d, "/clips/out/theirs/video.mp4?upload~8", "", 0);
+    o = ONESTEP("gc", "s3://clips/out", "--older-than-h=0", s.broker_flag, endpoint,
+                "--s3-path-style");
+    stack_expect(&o, 0, "1 leftover");
+    EXPECT(strstr(o.out, "a1-00000000000000aa/video.mp4") && !strstr(o.out, "theirs"));
+    EXPECT_INT(httpd_objects(&d), 3);
+    o = ONESTEP("gc", "s3://clips/out", "--older-than-h=0", "--remove", s.broker_flag, endpoint,
+                "--s3-path-style");
+    stack_expect(&o, 0, "1 leftover");
+    EXPECT_INT(httpd_objects(&d), 1);
+    stack_close(&s);
+    httpd_stop(&d);
 }

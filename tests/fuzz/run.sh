@@ -20,7 +20,7 @@ for name; do
     seeds=tests/fuzz/corpus/$name
     words=tests/fuzz/words/$name
     mkdir -p "$build/corpus/$name" "$tmp/$name" || exit 1
-    options=("-max_total_time=$seconds" -timeout=20 -rss_limit_mb=2048 -print_final_stats=1
+    options=("-max_total_time=$seconds" -timeout=60 -rss_limit_mb=2048 -print_final_stats=1
         "-artifact_prefix=$build/findings/$name-" "--tmp=$tmp/$name")
     [ ! -f "$words" ] || options+=("-dict=$words")
     # An entry's own log lines are dropped.

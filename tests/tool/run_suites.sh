@@ -8,6 +8,8 @@ shift 2
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 passed=0 failed=0 skipped=0
+# For the real programs that tests start; the suites know it by themselves.
+export TSAN_OPTIONS="suppressions=$PWD/tests/tool/tsan.supp ${TSAN_OPTIONS:-}"
 
 # A harness that took a failure for a success would say so of its own tests as well.
 "$bin/victim" --tmp "$scratch" .fails_here >/dev/null 2>&1
