@@ -99,7 +99,7 @@ void sim_broker_frame(const struct event *e)
     struct sim_broker *n = &sim_world.brokers[b];
     uint32_t name = n->is_up ? sim_name_at_delivery(e) : 0;
     struct bus_peer from = { .len = 5 };
-    struct broker_frame frame = { .from = &from, .bytes = e->bytes, .len = e->len };
+    struct broker_frame frame = { .from = &from, .bytes = e->bytes, .len = e->len, .tenant = "" };
 
     if (!name)
         return;

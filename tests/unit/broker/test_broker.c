@@ -727,7 +727,8 @@ TEST(damaged_messages_and_odd_answers_do_no_harm)
 
     for (int round = 0; round < 20000; round++) {
         struct bus_peer from = world_peer((int)(test_random() % 3));
-        struct broker_frame frame = { .side = (enum broker_side)(test_random() % 2),
+        struct broker_frame frame = { .tenant = "",
+                                      .side = (enum broker_side)(test_random() % 2),
                                       .from = &from,
                                       .role = (enum keys_role)(test_random() % KEYS_ROLE_COUNT) };
         struct buf bytes = { 0 };
