@@ -557,8 +557,11 @@ static status serve(struct worker *w)
     TRY(open_crew(w)); /* tells the agent at once when its folder is full */
     s3_wipe_env();     /* the stores have what they need */
     atomic_store(&w->is_serving, true);
-    log_info("worker.ready", "worker=%s model=%s hash=%s device=\"%s\" memory_max_mib=%zu nvenc=%d",
+    log_info("worker.ready",
+             "worker=%s model=%s hash=%s weights=%s device=\"%s\" memory_max_mib=%zu "
+             "nvenc=%d",
              agent_id(w->agent), w->pipeline.checkpoint.name, w->pipeline.checkpoint.hash,
+             w->pipeline.checkpoint.snapshot.data ? "mapped" : "loaded",
              pipeline_device(&w->pipeline), w->pipeline.memory_max_bytes >> 20, w->use_nvenc);
     TRY(agent_run(w->agent));
     if (atomic_load(&w->is_broken))

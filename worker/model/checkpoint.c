@@ -157,8 +157,8 @@ static status load_parts(struct checkpoint *c, struct weights_loader *loader, co
         TRY(open_mapped_arenas(c));
     else
         TRY(open_arenas(c, loader->original, unet, vae, clip));
-    if (loader->has_header)
-        TRY(arena_take(&c->values, SNAPSHOT_HEADER_BYTES, &header));
+    /* Whether or not there is a snapshot, so that a plan is true of both. */
+    TRY(arena_take(&c->values, SNAPSHOT_HEADER_BYTES, &header));
     TRY(clip_load(&c->clip, loader, clip, pixels));
     TRY(vae_load(&c->vae, loader, vae));
     TRY(unet_load(&c->unet, loader, unet));
@@ -234,7 +234,7 @@ static status find_key(struct snapshot_key *key, char name[128], const char *dir
 {
     status st;
     struct checkpoint c = { 0 };
-    struct weights_loader loader = { .is_blank = true, .has_header = true };
+    struct weights_loader loader = { .is_blank = true };
 
     TRY(open_with(&c, &loader, dir));
     snprintf(name, 128, "%s", c.name);
@@ -251,7 +251,7 @@ out:
 static status open_and_keep(struct checkpoint *c, const char *dir, struct snapshot_key *key)
 {
     status st;
-    struct weights_loader loader = { .has_header = true };
+    struct weights_loader loader = { .is_mapped = false };
 
     TRY(open_with(c, &loader, dir));
     set_hash(c, &loader);
@@ -268,7 +268,7 @@ out:
 status checkpoint_open_cached(struct checkpoint *c, const char *dir, const char *cache_dir)
 {
     status st;
-    struct weights_loader loader = { .is_mapped = true, .has_header = true };
+    struct weights_loader loader = { .is_mapped = true };
     struct snapshot_key key = { .dir = cache_dir };
     char hash[sizeof(c->hash)], name[sizeof(c->name)];
 

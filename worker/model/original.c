@@ -21,6 +21,9 @@
 #define BLOCKS_MAX 256
 #define LAYERS_MAX 256
 
+/* Larger than any patch of CLIP. */
+#define PATCH_MAX 1024
+
 /* Head size of the UNet, heads of CLIP. Source: svd_xt.yaml (num_head_channels), ViT-H-14. */
 #define HEAD_CHANNELS 64
 #define CLIP_HEADS 16
@@ -694,7 +697,8 @@ static status clip_config(struct writing *w)
     TRY(measure(w->o, 3, &patch, CLIP "conv1.weight"));
     while (side < LAYERS_MAX && side * side < positions - 1)
         side++;
-    put_int(w, "image_size", side * patch);
+    /* An empty tensor may have any size along one axis; the reader refuses what is too large. */
+    put_int(w, "image_size", patch < PATCH_MAX ? side * patch : patch);
     put_int(w, "patch_size", patch);
     put_text(w, "hidden_act", "gelu");
     json_write_key(&w->json, "layer_norm_eps");

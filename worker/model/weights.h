@@ -40,10 +40,9 @@ struct weights_loader {
     uint64_t identity[2]; /* running hash of names, sizes, times and inodes of what was opened */
     struct original *original; /* the single file that all parts are in; NULL: folders */
 
-    bool is_blank;   /* read no weights, leave the model's values undefined; without weights files
+    bool is_blank;  /* read no weights, leave the model's values undefined; without weights files
                              they count as float */
-    bool is_mapped;  /* values holds a snapshot: take the places, read scalars only */
-    bool has_header; /* values begins with a snapshot's header */
+    bool is_mapped; /* values holds a snapshot: take the places, read scalars only */
     weights_asked *asked; /* blank: hears what would be read, from the part in dir; or NULL */
     void *asked_self;     /* asked's first argument */
 };

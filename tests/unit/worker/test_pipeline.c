@@ -152,6 +152,38 @@ TEST(clip_is_a_function_of_the_job_cpu)
     expect_repeatable("cpu", SPEC_TORCH);
 }
 
+/* Weights that are mapped: the same bytes, and the memory that a plan without them says. */
+TEST(kept_weights_make_the_same_clip)
+{
+    struct pipeline_config config = { .model_dir = MODEL,
+                                      .weights_dir = test_tmpdir(),
+                                      .device = "cpu",
+                                      .memory_max_bytes = 512 * MIB };
+    struct pipeline p;
+    struct pipeline_need need[2];
+    struct job_spec spec = small_spec();
+    size_t bytes;
+    uint8_t *want;
+
+    EXPECT_OK(pipeline_open(&p, &config));
+    EXPECT(!p.checkpoint.snapshot.data);
+    want = make(&p, spec, &bytes);
+    pipeline_close(&p);
+    EXPECT_OK(pipeline_open(&p, &config));
+    EXPECT(p.checkpoint.snapshot.data != NULL);
+    EXPECT(is_same(&p, spec, want, bytes));
+    EXPECT_OK(pipeline_resolve(&p, &spec, IMAGE_W, IMAGE_H));
+    EXPECT_OK(pipeline_plan(&p, &spec, IMAGE_W, IMAGE_H, &need[0]));
+    pipeline_close(&p);
+    config.is_plan = true;
+    EXPECT_OK(pipeline_open(&p, &config));
+    EXPECT_OK(pipeline_plan(&p, &spec, IMAGE_W, IMAGE_H, &need[1]));
+    pipeline_close(&p);
+    EXPECT_INT(need[0].model.weight_bytes, need[1].model.weight_bytes);
+    EXPECT_INT(need[0].model.act_bytes, need[1].model.act_bytes);
+    free(want);
+}
+
 /* Every parameter that should change pixels does. */
 TEST(clip_depends_on_its_parameters)
 {
