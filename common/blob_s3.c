@@ -1,7 +1,8 @@
 /* S3 and its relatives. Every request is signed, and a body's SHA-256 is part of the signature, so
  * that a server that compares it refuses damaged uploads. Whether it does, and whether it knows
  * If-None-Match, it is asked before the first upload (blob_s3_probe.c); one that does not compare
- * has to return the MD5 of what it got as ETag.
+ * has to return the MD5 of what it got as ETag. Where it compares, the ETag of a whole file would
+ * say nothing more, and an MD5 of it costs more than the upload (2.4 ms per MB, 0.7 of SHA-256).
  *
  * put_new is a PUT with If-None-Match: *. CAREFUL: when its first answer is lost, the retry is
  * told 412 by its own success; so a refusal is always followed by a look at what is there. */

@@ -199,7 +199,8 @@ out:
     return st;
 }
 
-/* Size, SHA-256, key and address of the file called name in the item. */
+/* Size, SHA-256, key and address of the file called name in the item. The digest is taken of the
+ * finished file, not as it grows: the index of an MP4 goes to its front last. */
 static status describe(struct result *r, const struct attempt *a, struct spool_item *item,
                        const char *name, const char *type)
 {

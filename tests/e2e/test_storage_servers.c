@@ -252,18 +252,28 @@ TEST_TIMEOUT(storage_at_openstack_swift, 300)
     stop(&s);
 }
 
-TEST_TIMEOUT(storage_at_moto, 300)
+/* The Python that moto.sh uses: of its own folder, or the one on the PATH. */
+static const char *python_of_moto(void)
 {
-    struct server s;
+    static char python[512];
     const char *home = config_env("HOME"), *folder = config_env("ONESTEP_MOTO");
-    char python[512];
 
     if (folder)
         snprintf(python, sizeof(python), "%.400s/bin/python", folder);
     else
         snprintf(python, sizeof(python), "%.400s/.cache/onestep/moto/bin/python", home ? home : "");
-    if (!file_exists(python))
+    if (file_exists(python))
+        return python;
+    if (system("command -v moto_server >/dev/null && python3 -c 'import boto3, moto' 2>/dev/null"))
         test_skip("no moto; tests/e2e/moto.sh --install installs it");
+    return "python3";
+}
+
+TEST_TIMEOUT(storage_at_moto, 300)
+{
+    const char *python = python_of_moto();
+    struct server s;
+
     start(&s, "tests/e2e/moto.sh");
     check_store(&s, true, python);
     stop(&s);

@@ -410,6 +410,30 @@ TEST(storage_a_put_that_is_cut_is_sent_anew)
     tear_down(&k);
 }
 
+/* The bucket as a part of the host's name, which is signed and asked for as such. */
+TEST(storage_of_virtual_hosts_is_reached)
+{
+    struct rig k = { .is_s3 = true };
+    char head[8192], host[64];
+    bool has;
+
+    httpd_start(&k.server, &(struct httpd_config){ .access_key = "AKID", .secret_key = "secret" });
+    snprintf(k.endpoint, sizeof(k.endpoint), "http://localhost:%d", k.server.port);
+    EXPECT_OK(blob_open(
+        &k.blob, &(struct blob_config){
+                     .url = "s3://clips/results",
+                     .s3 = { .endpoint = k.endpoint,
+                             .credentials = { .access_key = "AKID", .secret_key = "secret" } } }));
+    EXPECT_OK(blob_has_put_new(&k.blob, &has));
+    EXPECT(has);
+    EXPECT_OK(blob_put_new(&k.blob, "job/m", "mine", 4));
+    httpd_last_head(&k.server, head, sizeof(head));
+    snprintf(host, sizeof(host), "\r\nHost: clips.localhost:%d\r\n", k.server.port);
+    EXPECT(strncmp(head, "PUT /results/job/m HTTP", 23) == 0 && strstr(head, host));
+    expect_object(&k, "job/m", "mine", 4);
+    tear_down(&k);
+}
+
 /* The server stored the manifest and its answer was lost: the retry meets its own success (412). */
 TEST(storage_a_lost_answer_is_not_taken_for_a_rival)
 {
