@@ -61,8 +61,10 @@ struct worker {
     int64_t heard_ms;              /* last message */
     int64_t granted_total;         /* jobs it was ever ready to take since HELLO */
     int64_t dispatched_total;      /* jobs sent to it since HELLO */
-    bool is_claiming;              /* a claim for it is at the store */
-    bool is_hopeful;               /* there may be a job for it: claim */
+    int64_t claiming;              /* claims for it that are at the store */
+    int64_t window;  /* how many may be; doubles with each job, 1 after an empty answer */
+    bool is_hopeful; /* there may be a job for it: claim */
+    bool has_news;   /* that was heard again while claims were at the store */
 };
 
 /* Everything that a broker knows; none of it is missed when it dies. */

@@ -1,10 +1,12 @@
 /* DESIGN: credit is cumulative, as in TCP windows: a worker says how many jobs it was ever ready to
  * take since its HELLO, the broker knows how many it has sent. A repeated or late message can't
- * grant twice. A worker with credit claims one job at a time; the store decides which.
+ * grant twice. A claim is for one job; the store decides which.
  *
  * Wake-ups instead of polling: news of a job makes as many workers hopeful as there may be jobs. A
- * hopeful worker with credit claims; an empty answer ends its hope. A slow poll finds what other
- * brokers accepted. */
+ * hopeful worker with credit claims; an empty answer ends its hope, unless there was news since the
+ * claim. A slow poll finds what other brokers accepted. While its claims bring jobs, a worker may
+ * have twice as many at the store as before, up to its credit: a long line is emptied by whole
+ * pipelines, and a single job costs a single claim. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,6 +17,9 @@
 
 /* Silent for so many heartbeats, a worker gets no more jobs. */
 #define STALE_HEARTBEATS 5
+
+/* Claims for one worker that may be at the store at once. */
+#define CLAIMS_MAX 16
 
 /* Tag of a claim: generation of the worker above its place. */
 #define PLACE_BITS 16
@@ -77,6 +82,7 @@ struct worker *dispatch_admit(struct broker *b, const struct bus_peer *peer, con
     w->is_used = true;
     w->is_leaving = w->must_drain = must_drain;
     w->generation++;
+    w->window = 1;
     w->peer = *peer;
     memcpy(w->id, id, JOB_ID_BYTES);
     return w;
@@ -129,7 +135,10 @@ void dispatch_wake(struct broker *b, const char *model, int64_t count)
     for (size_t n = 0; n < b->worker_end && count > 0; n++) {
         struct worker *w = &b->workers[(b->next_worker + n) % b->worker_end];
 
-        if (!w->is_used || !has_credit(w) || w->is_hopeful || (model && !serves(w, model)))
+        if (!w->is_used || !has_credit(w) || (model && !serves(w, model)))
+            continue;
+        w->has_news = w->claiming > 0;
+        if (w->is_hopeful)
             continue;
         w->is_hopeful = true;
         count--;
@@ -165,8 +174,15 @@ static void claim(struct broker *b, struct worker *w, struct outbox *out)
     call.claim.nonce = b->config.random();
     call.claim.lease_ms = b->config.lease_ms;
     call.claim.memory_mib = w->memory_mib;
-    w->is_claiming = true;
+    w->claiming++;
     outbox_call(out, &call);
+}
+
+/* Another claim: it has hope, and room for one job more than those that are under way. */
+static bool wants_claim(const struct worker *w)
+{
+    return w->is_used && w->is_hopeful && w->claiming < w->window && has_credit(w) &&
+           w->granted_total - w->dispatched_total > w->claiming;
 }
 
 void dispatch_claims(struct broker *b, int64_t now_ms, struct outbox *out)
@@ -176,8 +192,7 @@ void dispatch_claims(struct broker *b, int64_t now_ms, struct outbox *out)
     for (size_t n = 0; n < end; n++) {
         struct worker *w = &b->workers[(b->next_worker + n) % end];
 
-        if (w->is_used && w->is_hopeful && !w->is_claiming && has_credit(w) &&
-            !is_stale(b, w, now_ms))
+        while (wants_claim(w) && !is_stale(b, w, now_ms))
             claim(b, w, out);
     }
     if (end > 0)
@@ -223,6 +238,16 @@ static void send_job(struct broker *b, struct worker *w, const struct lease *lea
              lease->attempt, lease->nonce, w->label);
 }
 
+/* A claim was empty. What was told meanwhile may have come after it. */
+static void lose_hope(struct worker *w)
+{
+    w->window = 1;
+    if (w->claiming > 0)
+        return; /* the last answer decides */
+    w->is_hopeful = w->has_news;
+    w->has_news = false;
+}
+
 void dispatch_on_claim(struct broker *b, int64_t now_ms, const struct store_reply *reply,
                        struct outbox *out)
 {
@@ -234,8 +259,8 @@ void dispatch_on_claim(struct broker *b, int64_t now_ms, const struct store_repl
     (void)now_ms;
     CHECK(place < BROKER_WORKERS_MAX);
     if (is_there) {
-        CHECK(w->is_claiming);
-        w->is_claiming = false;
+        CHECK(w->claiming > 0);
+        w->claiming--;
     }
     if (reply->code != OK && lease.job[0]) {
         log_error("job.unreadable", "job=%s reason=\"%s\"", lease.job, reply->sentence);
@@ -244,9 +269,11 @@ void dispatch_on_claim(struct broker *b, int64_t now_ms, const struct store_repl
     }
     if (reply->code != OK || !reply->spec) {
         if (is_there)
-            w->is_hopeful = false;
+            lose_hope(w);
         return;
     }
+    if (is_there && w->window < CLAIMS_MAX)
+        w->window *= 2;
     dispatch_wake(b, NULL, 1); /* where one job was there may be more */
     if (is_there && has_credit(w) && !b->is_draining) {
         broker_count(b, METER_LEASES, 0);

@@ -325,6 +325,68 @@ TEST(an_empty_claim_waits_for_news)
     world_close(&w);
 }
 
+/* The answer to a claim: empty. */
+static void reply_empty(struct world *w, uint64_t tag)
+{
+    world_reply(w, &(struct store_reply){ .op = STORE_CLAIM, .tag = tag });
+}
+
+/* While there are jobs, each answer doubles the claims at the store, up to the worker's credit; an
+ * empty one ends that. */
+TEST(a_long_line_is_claimed_by_whole_pipelines)
+{
+    struct world w = world_open();
+    struct lease lease = lease_a;
+    size_t claims[4] = { 0 };
+    uint64_t tag;
+
+    world_hello(&w, 1, WORKER_1);
+    world_credit(&w, 1, 9);
+    EXPECT_INT(w.out.call_count, 1); /* one, as long as nobody knows more */
+    tag = w.out.calls[0].tag;
+    for (int i = 0; i < 4; i++) {
+        lease.attempt++;
+        reply_job(&w, tag, &lease);
+        claims[i] = w.out.call_count;
+    }
+    EXPECT_INT(claims[0], 2);
+    EXPECT_INT(claims[1], 3); /* 4 may be there, one was */
+    EXPECT_INT(claims[2], 3); /* 3 are, 3 jobs were sent, and 9 may be */
+    EXPECT_INT(claims[3], 0);
+    for (int i = 0; i < 5; i++) {
+        reply_empty(&w, tag);
+        EXPECT_INT(w.out.call_count, i == 4); /* the last: there was news meanwhile */
+    }
+    reply_empty(&w, tag);
+    EXPECT_INT(w.out.call_count, 0);
+    world_close(&w);
+}
+
+/* A job that is accepted while an empty answer is on its way must not wait for the slow poll. */
+TEST(news_during_a_claim_is_not_lost)
+{
+    struct world w = world_open();
+    struct msg_submit_item item = { .job = JOB_A };
+    struct msg m = { .type = MSG_SUBMIT, .submit = { &item, 1 } };
+    uint64_t claim, submit;
+
+    item.spec = good_spec();
+    world_hello(&w, 1, WORKER_1);
+    world_credit(&w, 1, 1);
+    claim = world_called(&w, 0, STORE_CLAIM)->tag;
+    world_give(&w, BROKER_CLIENTS, 2, &m);
+    submit = world_called(&w, 0, STORE_SUBMIT)->tag;
+    world_reply(
+        &w, &(struct store_reply){
+                .op = STORE_SUBMIT, .tag = submit, .verdict = VERDICT_OK, .state = JOB_QUEUED });
+    EXPECT_INT(w.out.call_count, 0);
+    reply_empty(&w, claim); /* it ran before the job was there */
+    EXPECT_INT(w.out.call_count, 1);
+    reply_empty(&w, claim);
+    EXPECT_INT(w.out.call_count, 0);
+    world_close(&w);
+}
+
 TEST(one_new_job_wakes_one_worker)
 {
     struct world w = world_open();
