@@ -242,8 +242,8 @@ out:
 /* How the library begins and ends in its two forms, as functions and as scripts. Redis 7 refuses a
  * form without allow-oom before it has done anything when its memory is full. */
 static const char run_function[] =
-    "local function run(keys, args) T = keys[1] return F[args[1]](unpack(args, 2)) end\n";
-static const char run_script[] = "T = KEYS[1]\nreturn F[ARGV[1]](unpack(ARGV, 2))\n";
+    "local function run(keys, args) return enter_library(keys[1], unpack(args)) end\n";
+static const char run_script[] = "return enter_library(KEYS[1], unpack(ARGV))\n";
 
 /* The text of one form. Errors: ERR_NOMEM. */
 static status write_library(const struct store *s, bool may_fill, struct buf *text)

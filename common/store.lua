@@ -37,7 +37,14 @@
 -- States and transitions: common/job.h. Times are milliseconds of Redis' clock.
 local T
 local F = {}
-local function call(...) return redis.call(...) end
+local call -- redis.call: not there yet while Redis 7 loads a library
+local clock_ms -- of this call, once it was asked for
+
+-- Run a function of F for the shard with this hash tag.
+local function enter_library(tag, name, ...)
+  T, call, clock_ms = tag, redis.call, nil
+  return F[name](...)
+end
 
 -- One step of priority is worth ten minutes of waiting: the low are late, but never starve.
 local PRIORITY_MS = 600000
@@ -88,8 +95,11 @@ local function ready_key(lane, tenant) return T .. 'ready:' .. lane .. ':' .. te
 local function batch_key(tenant, name) return T .. 'batch:' .. tenant .. ':' .. name end
 
 local function now_ms()
-  local t = call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
+  if not clock_ms then
+    local t = call('TIME')
+    clock_ms = t[1] * 1000 + math.floor(t[2] / 1000)
+  end
+  return clock_ms
 end
 
 -- Whole numbers as text: Lua would write 1.7e+12.
@@ -102,11 +112,11 @@ end
 
 -- --- tenants: who may run, and who is next ------------------------------------------------------
 
--- May this tenant run no more now?
+-- May this tenant run no more now? And its weight.
 local function is_held_back(tenant)
-  local v = call('HMGET', tenant_key(tenant), 'running_max', 'held', 'paused')
+  local v = call('HMGET', tenant_key(tenant), 'running_max', 'held', 'paused', 'weight')
   local max = tonumber(v[1] or '0')
-  return v[3] == '1' or (max > 0 and tonumber(v[2] or '0') >= max)
+  return v[3] == '1' or (max > 0 and tonumber(v[2] or '0') >= max), v[4]
 end
 
 local function leave(lane, tenant)
@@ -135,12 +145,12 @@ local function unpark(tenant)
   end
 end
 
--- Charge a tenant device time in the lane; its next turn comes so much later.
-local function charge(lane, tenant, ms)
-  local weight = tonumber(call('HGET', tenant_key(tenant), 'weight') or '1')
-  local key, by = T .. 'active:' .. lane, text(ms / weight)
-  if call('ZSCORE', key, tenant) then call('ZINCRBY', key, by, tenant)
-  else call('HINCRBY', T .. 'passes:' .. lane, tenant, by) end
+-- Charge a tenant of this weight device time in the lane; its next turn comes so much later.
+local function charge(lane, tenant, ms, weight)
+  local by = text(ms / tonumber(weight or '1'))
+  if not call('ZADD', T .. 'active:' .. lane, 'XX', 'INCR', by, tenant) then
+    call('HINCRBY', T .. 'passes:' .. lane, tenant, by)
+  end
 end
 
 local function typical_ms(model)
@@ -153,13 +163,13 @@ end
 local function load(id)
   local v = call('HMGET', job_key(id), 'state', 'attempt', 'nonce', 'tries', 'attempts', 'model',
                  'priority', 'started', 'timeout', 'submitted', 'tenant', 'batch', 'needs',
-                 'charged')
+                 'charged', 'deadline')
   return {
     state = v[1] or 'unknown', attempt = v[2], nonce = v[3], tries = tonumber(v[4] or '0'),
     attempts = tonumber(v[5] or '0'), model = v[6], priority = tonumber(v[7] or '0'),
     started = tonumber(v[8] or '0'), timeout = tonumber(v[9] or '0'),
     submitted = tonumber(v[10] or '0'), tenant = v[11] or 'default', batch = v[12],
-    needs = v[13], charged = tonumber(v[14] or '0'),
+    needs = v[13], charged = tonumber(v[14] or '0'), deadline = v[15],
     lane = v[13] and v[6] .. '~' .. v[13] or v[6],
   }
 end
@@ -167,10 +177,11 @@ end
 local function is_leased(job) return job.state == 'leased' or job.state == 'running' end
 local function is_final(state) return state == 'done' or state == 'dead' or state == 'cancelled' end
 
--- The one place where states change, so that counts and gauges follow.
-local function set_state(id, job, to)
+-- The one place where states change, so that counts and gauges follow. Further fields of the job
+-- and their values go with it.
+local function set_state(id, job, to, ...)
   local from, key = GAUGES[job.state], tenant_key(job.tenant)
-  call('HSET', job_key(id), 'state', to)
+  call('HSET', job_key(id), 'state', to, ...)
   if job.state ~= 'unknown' then call('HINCRBY', T .. 'counts', job.state, -1) end
   call('HINCRBY', T .. 'counts', to, 1)
   if from ~= GAUGES[to] then
@@ -181,9 +192,9 @@ local function set_state(id, job, to)
   if from == 'held' and GAUGES[to] ~= 'held' then unpark(job.tenant) end
 end
 
-local function enqueue(id, job, ready_ms)
+local function enqueue(id, job, ready_ms, ...)
   local key = ready_key(job.lane, job.tenant)
-  set_state(id, job, 'queued')
+  set_state(id, job, 'queued', ...)
   call('ZADD', key, text(ready_ms - job.priority * PRIORITY_MS), id)
   if call('ZCARD', key) == 1 then
     call('SADD', T .. 'lanes', job.lane)
@@ -200,13 +211,16 @@ local function leave_line(id, job)
   end
 end
 
--- Fields of a present lease go when it ends, and what was charged becomes what was used.
-local function drop_lease(id, job)
+-- Fields of a present lease, and those named, go when it ends; what was charged becomes what was
+-- used.
+local function drop_lease(id, job, ...)
   local used = job.started > 0 and math.max(now_ms() - job.started, 0) or 0
-  if used ~= job.charged then charge(job.lane, job.tenant, used - job.charged) end
+  if used ~= job.charged then
+    charge(job.lane, job.tenant, used - job.charged, call('HGET', tenant_key(job.tenant), 'weight'))
+  end
   job.charged = 0
   call('ZREM', T .. 'leases', id)
-  call('HDEL', job_key(id), 'nonce', 'stage', 'progress', 'charged')
+  call('HDEL', job_key(id), 'nonce', 'stage', 'progress', 'charged', ...)
   return used
 end
 
@@ -247,11 +261,10 @@ end
 
 -- Enter done, dead or cancelled. Children hear it with the next sweep: a chain of a thousand
 -- failures must not become a thousand nested calls.
-finish = function(id, job, to)
+finish = function(id, job, to, ...)
   local ms = text(now_ms())
-  set_state(id, job, to)
-  call('HSET', job_key(id), 'ended', ms)
-  call('ZREM', T .. 'deadlines', id)
+  set_state(id, job, to, 'ended', ms, ...)
+  if job.deadline then call('ZREM', T .. 'deadlines', id) end
   if to == 'dead' then
     call('ZADD', T .. 'dead', ms, id)
   else
@@ -336,13 +349,17 @@ F.submit = function(id, tenant, model, priority, attempts, timeout_ms, labels, b
   if why then return { 'full', why } end
   local pending, verdict = wait_for(id, after, after_failed)
   if not pending then return verdict end
-  call('HSET', key, 'model', model, 'attempts', attempts, 'timeout', timeout_ms, 'digest', digest,
-       'submitted', text(ms))
-  if priority ~= '0' then call('HSET', key, 'priority', priority) end
-  if labels ~= '' then call('HSET', key, 'labels', labels) end
-  if tenant ~= 'default' then call('HSET', key, 'tenant', tenant) end
+  local fields = { 'model', model, 'attempts', attempts, 'timeout', timeout_ms, 'digest', digest,
+                   'submitted', text(ms) }
+  local function keep(name, value)
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
+  if priority ~= '0' then keep('priority', priority) end
+  if labels ~= '' then keep('labels', labels) end
+  if tenant ~= 'default' then keep('tenant', tenant) end
   if batch ~= '' then
-    call('HSET', key, 'batch', batch)
+    keep('batch', batch)
     call('HINCRBY', batch_key(tenant, batch), 'total', 1)
     call('HINCRBY', batch_key(tenant, batch), 'left', 1)
   end
@@ -351,18 +368,20 @@ F.submit = function(id, tenant, model, priority, attempts, timeout_ms, labels, b
   call('ZADD', T .. 'index', call('INCR', T .. 'sequence'), id)
   if tonumber(deadline_ms) > 0 then
     local at = text(ms + tonumber(deadline_ms))
-    call('HSET', key, 'deadline', at)
+    keep('deadline', at)
     call('ZADD', T .. 'deadlines', at, id)
   end
   local job = { state = 'unknown', tenant = tenant, lane = model, priority = tonumber(priority) }
   if pending > 0 then
-    call('HSET', key, 'pending', pending, 'after', after, 'after_failed', after_failed)
-    set_state(id, job, 'blocked')
+    keep('pending', pending)
+    keep('after', after)
+    keep('after_failed', after_failed)
+    set_state(id, job, 'blocked', unpack(fields))
   elseif tonumber(delay_ms) > 0 then
-    set_state(id, job, 'delayed')
+    set_state(id, job, 'delayed', unpack(fields))
     call('ZADD', T .. 'delayed', text(ms + tonumber(delay_ms)), id)
   else
-    enqueue(id, job, ms)
+    enqueue(id, job, ms, unpack(fields))
   end
   return { 'ok', job.state }
 end
@@ -373,7 +392,8 @@ local function pop(lane)
     local first = call('ZRANGE', T .. 'active:' .. lane, 0, 0, 'WITHSCORES')
     local tenant = first[1]
     if not tenant then return nil end
-    if is_held_back(tenant) then
+    local is_held, weight = is_held_back(tenant)
+    if is_held then
       leave(lane, tenant)
       call('SADD', T .. 'parked:' .. tenant, lane)
     else
@@ -381,13 +401,13 @@ local function pop(lane)
       local top = call('ZPOPMIN', key)
       call('SET', T .. 'clock:' .. lane, first[2])
       if call('EXISTS', key) == 0 then leave(lane, tenant) end
-      if top[1] then return top[1] end
+      if top[1] then return top[1], weight end
     end
   end
 end
 
--- Lease a queued job; nil when it can't be.
-local function lease(id, worker, nonce, lease_ms, memory_mib)
+-- Lease a queued job, whose tenant has this weight; nil when it can't be.
+local function lease(id, weight, worker, nonce, lease_ms, memory_mib)
   local job, key = load(id), job_key(id)
   if job.state ~= 'queued' then return nil end
   local spec = call('GET', spec_key(id))
@@ -396,12 +416,11 @@ local function lease(id, worker, nonce, lease_ms, memory_mib)
     finish(id, job, 'dead')
     return nil
   end
-  local attempt, cost = call('HINCRBY', key, 'attempt', 1), typical_ms(job.model)
-  set_state(id, job, 'leased')
-  call('HDEL', key, 'started')
-  call('HSET', key, 'nonce', nonce, 'worker', worker, 'charged', text(cost))
-  if memory_mib ~= '0' then call('HSET', key, 'memory', memory_mib) end
-  charge(job.lane, job.tenant, cost)
+  local attempt, cost = tonumber(job.attempt or '0') + 1, typical_ms(job.model)
+  set_state(id, job, 'leased', 'attempt', attempt, 'nonce', nonce, 'worker', worker, 'charged',
+            text(cost), 'memory', memory_mib)
+  if job.started > 0 then call('HDEL', key, 'started') end
+  charge(job.lane, job.tenant, cost, weight)
   call('ZADD', T .. 'leases', text(now_ms() + tonumber(lease_ms)), id)
   return { id, attempt, nonce, spec }
 end
@@ -415,17 +434,20 @@ F.claim = function(worker, nonce, lease_ms, memory_mib, ...)
     paused = call('HMGET', T .. 'paused', ...)
   end
   for i = 1, #models do
-    local known = tonumber(call('HGET', T .. 'fleet', models[i]) or '0')
-    if tonumber(memory_mib) > known then call('HSET', T .. 'fleet', models[i], memory_mib) end
-    local lanes = call('ZRANGEBYSCORE', T .. 'big:' .. models[i], '-inf', '(' .. memory_mib,
-                       'LIMIT', 0, 8) -- those that only a large worker can do come first
+    local lanes = {}
+    if memory_mib ~= '0' then
+      local known = tonumber(call('HGET', T .. 'fleet', models[i]) or '0')
+      if tonumber(memory_mib) > known then call('HSET', T .. 'fleet', models[i], memory_mib) end
+      lanes = call('ZRANGEBYSCORE', T .. 'big:' .. models[i], '-inf', '(' .. memory_mib,
+                   'LIMIT', 0, 8) -- those that only a large worker can do come first
+    end
     lanes[#lanes + 1] = models[i]
     for j = 1, paused[i] and 0 or #lanes do
-      local id = pop(lanes[j])
+      local id, weight = pop(lanes[j])
       while id do
-        local got = lease(id, worker, nonce, lease_ms, memory_mib)
+        local got = lease(id, weight, worker, nonce, lease_ms, memory_mib)
         if got then return got end
-        id = pop(lanes[j])
+        id, weight = pop(lanes[j])
       end
     end
   end
@@ -455,19 +477,16 @@ end
 F.complete = function(id, attempt, nonce, video, poster, manifest)
   local job, verdict = held(id, attempt, nonce)
   if not job then return verdict end
-  if job.state == 'leased' then
-    call('HSET', job_key(id), 'tries', job.tries + 1, 'started', text(now_ms()))
-  end
-  local used = drop_lease(id, job)
+  local began = job.state == 'leased' and text(now_ms()) or text(job.started)
+  local tries = job.state == 'leased' and job.tries + 1 or job.tries
+  local used = drop_lease(id, job, 'code', 'sentence', 'suspects', 'timeouts')
   if used > 0 then
     local known = call('HGET', T .. 'typical', job.model)
     local typical = known and 0.8 * tonumber(known) + 0.2 * used or used
     call('HSET', T .. 'typical', job.model, text(math.max(typical, 1)))
   end
-  call('HSET', job_key(id), 'nonce', nonce, 'video', video, 'poster', poster, 'manifest', manifest,
-       'progress', '1')
-  call('HDEL', job_key(id), 'code', 'sentence', 'suspects', 'timeouts')
-  finish(id, job, 'done')
+  finish(id, job, 'done', 'nonce', nonce, 'video', video, 'poster', poster, 'manifest', manifest,
+         'progress', '1', 'tries', tries, 'started', began)
   return { 'ok', 'done' }
 end
 
