@@ -106,6 +106,13 @@ status arena_take_text(struct arena *a, const char *text, const char **copy)
     return st;
 }
 
+void *arena_whole(struct arena *a)
+{
+    CHECK(!a->is_foreign);
+    allow(a, 0, a->used_bytes);
+    return a->base;
+}
+
 size_t arena_mark(const struct arena *a)
 {
     return a->used_bytes;

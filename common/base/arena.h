@@ -44,6 +44,10 @@ MUST_USE status arena_take_zeroed(struct arena *a, size_t bytes, void **ptr);
 /* A copy of the string text. Errors: ERR_NOMEM. */
 MUST_USE status arena_take_text(struct arena *a, const char *text, const char **copy);
 
+/* All that was taken, used_bytes from the start with the gaps between; from here on a sanitizer
+ * lets the gaps be read. Not for a foreign block (CHECK). This function can't fail. */
+void *arena_whole(struct arena *a);
+
 /* The present fill level, to be handed to arena_release. */
 size_t arena_mark(const struct arena *a);
 

@@ -257,7 +257,7 @@ static status open_and_keep(struct checkpoint *c, const char *dir, struct snapsh
     set_hash(c, &loader);
     memcpy(key->identity, loader.identity, sizeof(key->identity));
     key->bytes = c->values.used_bytes;
-    if (snapshot_write(c->values.base, key, c->hash) != OK) {
+    if (snapshot_write(arena_whole(&c->values), key, c->hash) != OK) {
         log_warn("weights.not_kept", "dir=%s because=\"%s\"", key->dir, status_message());
         status_clear();
     }
