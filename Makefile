@@ -127,6 +127,10 @@ NVCC_WGMMA := $(NVCC_OLDER) -gencode arch=compute_90a,code=sm_90a
 NVCC_WGMMA += -gencode arch=compute_100,code=compute_100
 BUILTIN_C  := $(BUILD)/kernels/cuda/cuda_builtin.c
 
+# The same as text, for the interpreter of tests/ptx.
+PTX        := $(FATBINS:.fatbin=.ptx)
+PTX_TARGET := $(BUILD)/tests/ptx/ptx_target.c
+
 GEN_kernels := $(BUILTIN_C).o
 GEN_proto  := $(PB_C:%=%.o)
 GEN_common := $(EMBED_C:%=%.o)
@@ -149,9 +153,12 @@ SRC_tool    := $(filter-out tests/tool/victim.c,$(wildcard tests/tool/*.c))
 BENCHES     := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/bench_*.c))
 MAKERS      := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/make_*.c))
 LIBTEST     := $(BUILD)/libtest.a
+SRC_ptx     := $(filter-out tests/ptx/test_%,$(wildcard tests/ptx/*.c))
+LIBPTX      := $(BUILD)/libptx.a
 
 # Name, sources, and the layer whose libraries are linked.
 SRC_check_kern   := $(wildcard tests/kern/*.c)
+SRC_check_ptx    := $(wildcard tests/ptx/test_*.c)
 SRC_check_golden := $(wildcard tests/golden/*.c)
 SRC_check_e2e    := $(wildcard tests/e2e/*.c)
 SRC_check_sim    := $(filter-out tests/sim/prove_%,$(wildcard tests/sim/*.c))
@@ -159,6 +166,10 @@ SRC_check_storm  := $(filter-out tests/storm/prove_%,$(wildcard tests/storm/*.c)
 SRC_test_tool    := $(wildcard tests/unit/tool/*.c)
 $(foreach l,$(UNIT_LAYERS),$(eval SRC_test_$l := $(wildcard tests/unit/$l/*.c)))
 LINK_check_kern   := op
+LINK_check_ptx    := op
+ALSO_check_kern   := $(LIBPTX)
+ALSO_check_ptx    := $(LIBPTX)
+ALSO_check_golden := $(LIBPTX)
 LINK_check_golden := worker
 LINK_check_e2e    := common
 LINK_check_sim    := worker
@@ -178,12 +189,12 @@ $(foreach l,$(FUZZ_LAYERS),$(eval LINK_replay_$l := $l)\
   $(eval SRC_replay_$l := tests/fuzz/fuzz.c $(wildcard tests/fuzz/$l/*.c)))
 
 SUITES := $(foreach s,test_tool $(UNIT_LAYERS:%=test_%) $(FUZZ_LAYERS:%=replay_%)\
-            check_kern check_golden check_sim check_e2e check_storm,$(if $(SRC_$s),$s))
+            check_ptx check_kern check_golden check_sim check_e2e check_storm,$(if $(SRC_$s),$s))
 RUN    := $(filter-out $(WITHOUT),$(SUITES))
 TESTS  := $(RUN:%=$(BUILD)/bin/%) $(if $(SRC_test_tool),$(BUILD)/bin/victim)
 
 .PHONY: all tests demo deps test run-tests lint format check symbols bench clean help install
-.PHONY: bench-queue fuzz run-fuzz prove prove-model prove-sim prove-storm prove-storage
+.PHONY: check-ptx bench-queue fuzz run-fuzz prove prove-model prove-sim prove-storm prove-storage
 all: $(PROGRAMS)
 tests: $(PROGRAMS) $(TESTS) $(patsubst %,$(BUILD)/bin/%,$(BENCHES) $(MAKERS))
 
@@ -246,7 +257,8 @@ $(BUILD)/bin/%_clock.so: tests/%/preload/clock.c
 # A driver of a GPU that is pretended; the suite finds it beside itself.
 $(BUILD)/bin/libcuda.so.1: tests/unit/kernels/preload/libcuda.c tests/unit/kernels/fake_gpu.h
 	@mkdir -p $(@D); echo "  SO $@"
-	$(Q)$(CC) -std=c11 -O2 -I. $(WARN) -shared -fPIC -Wl,-soname,libcuda.so.1 -o $@ $<
+	$(Q)$(CC) -std=c11 -O2 -I. $(WARN) -Wno-missing-prototypes -shared -fPIC \
+	  -Wl,-soname,libcuda.so.1 -o $@ $<
 $(BUILD)/bin/test_kernels: $(BUILD)/bin/libcuda.so.1
 $(if $(SRC_test_tool),$(eval $(call binary_rules,victim,tests/tool/victim.c,base,$(LIBTEST))))
 fuzz_name  = $(patsubst fuzz_%.c,%,$(notdir $(1)))
@@ -265,6 +277,12 @@ $(eval $(call stamp_rule,$(STAMPS)/libtest,$(SRC_tool) end))
 $(LIBTEST): $(call obj,$(SRC_tool)) $(STAMPS)/libtest
 	$(Q)rm -f $@; $(AR) cqs $@ $(call obj,$(SRC_tool))
 
+$(eval $(call stamp_rule,$(STAMPS)/libptx,$(SRC_ptx) end))
+$(LIBPTX): $(call obj,$(SRC_ptx)) $(PTX_TARGET).o $(STAMPS)/libptx
+	$(Q)rm -f $@; $(AR) cqs $@ $(call obj,$(SRC_ptx)) $(PTX_TARGET).o
+# Each instruction is a loop over 32 lanes.
+$(BUILD)/tests/ptx/%: FP := -O3 -ffp-contract=off
+
 $(BUILD)/%.c.o: %.c $(STAMPS)/flags | $(STAMPS)/deps
 	@mkdir -p $(@D); echo "  CC $<"
 	$(Q)$(CC) $(ALL_CPPFLAGS) -MMD -MP $(LAYER_CFLAGS) $(ALL_CFLAGS) $(FP) -c -o $@ $<
@@ -278,7 +296,7 @@ $(BUILD)/proto/%.pb-c.c $(BUILD)/proto/%.pb-c.h &: proto/%.proto | $(STAMPS)/dep
 $(call obj,$(SRC_proto) $(wildcard tests/unit/proto/*.c)): | $(PB_H)
 
 # Kept, so that a debugger and a reader find them.
-.SECONDARY: $(PB_C) $(PB_H) $(EMBED_C) $(BUILTIN_C) $(FATBINS)
+.SECONDARY: $(PB_C) $(PB_H) $(EMBED_C) $(BUILTIN_C) $(FATBINS) $(PTX_TARGET) $(PTX)
 
 $(BUILD)/kernels/cuda/cuda_wgmma.fatbin: NVCC_ARCHS := $(NVCC_WGMMA)
 $(BUILD)/%.fatbin: %.cu
@@ -288,6 +306,16 @@ $(eval $(call stamp_rule,$(STAMPS)/fatbins,$(FATBINS) end))
 $(BUILTIN_C): kernels/cuda/embed.sh $(FATBINS) $(STAMPS)/fatbins
 	@mkdir -p $(@D); echo "  EMBED $@"
 	$(Q)kernels/cuda/embed.sh cuda_builtin cuda_libcuda $(FATBINS) >$@
+
+$(BUILD)/kernels/cuda/cuda_wgmma.ptx: PTX_ARCH := compute_90a
+$(BUILD)/%.ptx: PTX_ARCH := compute_80
+$(BUILD)/%.ptx: %.cu
+	@mkdir -p $(@D); echo "  NVCC $@"
+	$(Q)$(NVCC) -ptx -gencode arch=$(PTX_ARCH),code=$(PTX_ARCH) $(NVCC_FLAGS) -MMD -MP -MF $@.d \
+	  -o $@ $<
+$(PTX_TARGET): kernels/cuda/embed.sh $(PTX) $(STAMPS)/fatbins
+	@mkdir -p $(@D); echo "  EMBED $@"
+	$(Q)kernels/cuda/embed.sh ptx_target ptx_driver $(PTX) >$@
 
 # common/NAME.lua becomes `const char NAME_lua[]`, ended by a NUL.
 $(BUILD)/%.lua.c: %.lua
@@ -326,6 +354,9 @@ run-fuzz: $(FUZZ_NAMES:%=$(BUILD)/bin/fuzz_%)
 PROVE_FAULTS ?= 1000000
 PROVE_KILLS  ?= 1000
 PROVE_WORKERS_KILLED ?= 500
+check-ptx: tests
+	@$(MAKE) --no-print-directory run-tests TFLAGS='ptx_'
+
 prove: prove-model prove-sim prove-storm prove-storage
 prove-model: ; @tests/spin/run.sh
 prove-sim: $(BUILD)/bin/prove_sim
@@ -396,6 +427,7 @@ help:
 #? make check        lint and test with warnings as errors
 #? make fuzz         feed damaged input to every parser; needs clang, which it installs
 #? make bench-engine one clip of full SVD size, random weights, beside diffusers if installed
+#? make check-ptx    the kernels for GPUs in an interpreter, and the interpreter's own tests
 #? make prove        the long forms of the proofs: a million simulated faults, a thousand kills
 #? make prove-storage  one of them: 500 kills of workers, no result lost or published twice
 #? make bench-storage  uploads beside curl, and to Swift if installed

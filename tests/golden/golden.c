@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/base/file.h"
+#include "tests/ptx/ptx_driver.h"
 
 /* Activations of the largest case; also values of the test itself. */
 #define ACT_BYTES ((size_t)256 << 20)
@@ -56,13 +57,15 @@ void golden_model(const struct golden *g, char *path, size_t room)
 
 void golden_open(struct golden *g, const char *name, const char *device)
 {
-    const bool is_f16 = strcmp(device, "cuda_f16") == 0;
-    const bool is_bf16 = strcmp(device, "cpu_bf16") == 0 || strcmp(device, "cuda_bf16") == 0;
-    const char *table = strncmp(device, "cuda", 4) == 0 ? "cuda" : is_bf16 ? "cpu" : device;
+    const bool is_ptx = strncmp(device, "ptx_", 4) == 0;
+    const bool is_cuda = is_ptx || strncmp(device, "cuda_", 5) == 0;
+    const bool is_f16 = strstr(device, "_f16"), is_bf16 = strstr(device, "_bf16");
+    const char *table = is_cuda ? "cuda" : is_bf16 ? "cpu" : device;
     const struct kern_config config = { .threads = 1,
                                         .precision = is_f16    ? KERN_PRECISION_F16
                                                      : is_bf16 ? KERN_PRECISION_BF16
                                                                : KERN_PRECISION_F32,
+                                        .target = is_ptx ? &ptx_target : NULL,
                                         .weight_bytes = WEIGHT_BYTES };
     char path[256];
     status st;

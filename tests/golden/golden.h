@@ -31,7 +31,8 @@ struct golden {
 void *golden_memory(size_t bytes);
 
 /* Open case name on the kernel table called device. "cpu_bf16" is cpu with products of bf16,
- * skipped on a CPU without; "cuda_bf16" and "cuda_f16" are cuda, skipped where there is no GPU. */
+ * skipped on a CPU without; "cuda_bf16" and "cuda_f16" are cuda, skipped where there is no GPU;
+ * "ptx_bf16" and "ptx_f16" are cuda in the interpreter, skipped where there was no nvcc. */
 void golden_open(struct golden *g, const char *name, const char *device);
 
 /* path, of room bytes: the folder of g's checkpoint, a fixture or the sample that ships. */

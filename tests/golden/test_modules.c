@@ -231,6 +231,18 @@ BF16(decode_odd, decode_case(ODD, "cpu_bf16", "vae.decode_out", 0))
 BF16(decode_b, decode_case(B, "cpu_bf16", "vae.decode_out", 0))
 
 #define CUDA(test_name, call)                                                                      \
+    TEST_TIMEOUT(ptx_bf16_##test_name, 300)                                                        \
+    {                                                                                              \
+        const char *const device = "ptx_bf16";                                                     \
+                                                                                                   \
+        call;                                                                                      \
+    }                                                                                              \
+    TEST_TIMEOUT(ptx_f16_##test_name, 300)                                                         \
+    {                                                                                              \
+        const char *const device = "ptx_f16";                                                      \
+                                                                                                   \
+        call;                                                                                      \
+    }                                                                                              \
     TEST(cuda_bf16_##test_name)                                                                    \
     {                                                                                              \
         const char *const device = "cuda_bf16";                                                    \

@@ -73,14 +73,21 @@ void check_rig_open_bf16(struct check_rig *rig)
     open_rig(rig, &kern_cpu, config, KERN_ISA_AVX512_BF16);
 }
 
-void check_rig_open_cuda(struct check_rig *rig, enum kern_precision precision, bool use_wgmma)
+void check_rig_open_cuda(struct check_rig *rig, const struct cuda_target *target,
+                         enum kern_precision precision, bool use_wgmma)
 {
     const struct kern_config plain = { .threads = 1 };
     const struct kern_config config = { .precision = precision,
                                         .weight_bytes = 64 << 20,
-                                        .use_wgmma = use_wgmma };
+                                        .use_wgmma = use_wgmma,
+                                        .target = target,
+                                        .ordinal = target && use_wgmma };
     status st;
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    if (target)
+        test_skip("interpreted kernels take many minutes under a sanitizer");
+#endif
     /* Half of the last place: of 8 significant bits, or of 11. */
     *rig = (struct check_rig){ .table = &cuda_rig,
                                .precision = precision,

@@ -64,8 +64,10 @@ void check_rig_open(struct check_rig *rig, const struct kern_table *table);
 /* The same for kern_cpu with products of bf16; skips the test on a machine without. */
 void check_rig_open_bf16(struct check_rig *rig);
 
-/* The same for kern_cuda (cuda_rig.h), with one context; skips the test where there is no GPU. */
-void check_rig_open_cuda(struct check_rig *rig, enum kern_precision precision, bool use_wgmma);
+/* The same for kern_cuda (cuda_rig.h), with one context. target NULL: on a GPU, and the test is
+ * skipped where there is none; &ptx_target: in the interpreter, skipped where there was no nvcc. */
+void check_rig_open_cuda(struct check_rig *rig, const struct cuda_target *target,
+                         enum kern_precision precision, bool use_wgmma);
 
 /* True when operands are rounded to 16 bits: arrays shall hold numbers that survive it. */
 bool check_rounds(const struct check_rig *rig);

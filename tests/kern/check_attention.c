@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "tests/kern/check.h"
+#include "tests/ptx/ptx_driver.h"
 #include "tests/tool/test.h"
 
 #define CASES 40
@@ -240,13 +241,14 @@ TEST_TIMEOUT(bf16_attention_is_the_reference, 120)
     check_rig_close(&rig);
 }
 
-TEST_TIMEOUT(cuda_attention_is_the_reference, 300)
+static void on_cuda(const struct cuda_target *target)
 {
     struct check_rig rig;
 
     for (int p = KERN_PRECISION_BF16; p <= KERN_PRECISION_F16; p++) {
-        check_rig_open_cuda(&rig, (enum kern_precision)p, false);
-        for (int i = 0; i < check_cases(CASES); i++) {
+        check_rig_open_cuda(&rig, target, (enum kern_precision)p, false);
+        /* The interpreter takes long. */
+        for (int i = 0; i < check_cases(target == &ptx_target ? 6 : CASES); i++) {
             struct attention_size s = random_attention();
 
             attention_case(&rig, &s, i % 4 == 0);
@@ -256,4 +258,14 @@ TEST_TIMEOUT(cuda_attention_is_the_reference, 300)
             attention_case(&rig, &model_sizes[i], false);
         check_rig_close(&rig);
     }
+}
+
+TEST_TIMEOUT(cuda_attention_is_the_reference, 300)
+{
+    on_cuda(NULL);
+}
+
+TEST_TIMEOUT(ptx_attention_is_the_reference, 600)
+{
+    on_cuda(&ptx_target);
 }

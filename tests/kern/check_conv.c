@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "tests/kern/check.h"
+#include "tests/ptx/ptx_driver.h"
 #include "tests/tool/test.h"
 
 #define CASES 60
@@ -165,6 +166,23 @@ static const struct size2d large_sizes[] = {
       .up_w = 134 },
 };
 
+/* The same kinds, for the interpreter, which takes long and pretends to be a small GPU. */
+static const struct size2d interpreted_sizes[] = {
+    { .n = 1, .h = 11, .w = 13, .ci = 64, .co = 256, .kernel = 3, .stride = 1, .pad = 1 },
+    { .n = 2, .h = 12, .w = 12, .ci = 64, .co = 72, .kernel = 3, .stride = 1, .pad = 1 },
+    { .n = 1, .h = 23, .w = 17, .ci = 64, .co = 128, .kernel = 3, .stride = 2, .pad = 1 },
+    { .n = 1,
+      .h = 12,
+      .w = 11,
+      .ci = 64,
+      .co = 256,
+      .kernel = 3,
+      .stride = 1,
+      .pad = 1,
+      .up_h = 24,
+      .up_w = 22 },
+};
+
 TEST(conv2d_at_the_models_shapes)
 {
     struct check_rig rig;
@@ -269,24 +287,45 @@ TEST(bf16_convolutions_of_a_frame_do_not_depend_on_its_batch)
     check_rig_close(&rig);
 }
 
-TEST_TIMEOUT(cuda_convolutions_are_the_reference, 300)
+static void sizes_case(const struct check_rig *rig, const struct size2d *sizes, size_t count)
 {
+    for (size_t i = 0; i < count; i++)
+        conv2d_case(rig, &sizes[i], sizes[i].n > 1);
+}
+
+static void on_cuda(const struct cuda_target *target)
+{
+    const bool is_ptx = target == &ptx_target;
     struct check_rig rig;
 
     for (int run = 0; run < 4; run++) { /* both types, without wgmma and with */
-        check_rig_open_cuda(&rig, run % 2 ? KERN_PRECISION_F16 : KERN_PRECISION_BF16, run >= 2);
-        for (int i = 0; i < check_cases(CASES); i++) {
+        check_rig_open_cuda(&rig, target, run % 2 ? KERN_PRECISION_F16 : KERN_PRECISION_BF16,
+                            run >= 2);
+        for (int i = 0; i < check_cases(is_ptx ? 6 : CASES); i++) {
             struct size2d s = random_size2d();
 
             conv2d_case(&rig, &s, i % 4 == 0);
             temporal_case(&rig, CHECK_PICK(1, 2, 3, 5, 14), CHECK_PICK(1, 2, 5, 9),
                           CHECK_PICK(1, 3, 7, 16), CHECK_PICK(1, 3, 16, 31, 64, 100, 320));
         }
-        for (size_t i = 0; i < sizeof(model_sizes) / sizeof(model_sizes[0]); i++)
-            conv2d_case(&rig, &model_sizes[i], false);
-        for (size_t i = 0; i < sizeof(large_sizes) / sizeof(large_sizes[0]); i++)
-            conv2d_case(&rig, &large_sizes[i], large_sizes[i].n > 1);
-        temporal_case(&rig, 3, 57, 64, 128);
+        if (is_ptx) {
+            sizes_case(&rig, interpreted_sizes, 4);
+            temporal_case(&rig, 3, 9, 11, 128);
+        } else {
+            sizes_case(&rig, model_sizes, sizeof(model_sizes) / sizeof(model_sizes[0]));
+            sizes_case(&rig, large_sizes, sizeof(large_sizes) / sizeof(large_sizes[0]));
+            temporal_case(&rig, 3, 57, 64, 128);
+        }
         check_rig_close(&rig);
     }
+}
+
+TEST_TIMEOUT(cuda_convolutions_are_the_reference, 300)
+{
+    on_cuda(NULL);
+}
+
+TEST_TIMEOUT(ptx_convolutions_are_the_reference, 600)
+{
+    on_cuda(&ptx_target);
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "tests/kern/check.h"
+#include "tests/ptx/ptx_driver.h"
 #include "tests/tool/test.h"
 
 #define CASES 40
@@ -216,12 +217,12 @@ TEST(a_nan_is_not_swallowed)
     }
 }
 
-TEST_TIMEOUT(cuda_elements_are_the_reference, 300)
+static void on_cuda(const struct cuda_target *target)
 {
     struct check_rig rig;
 
     for (int p = KERN_PRECISION_BF16; p <= KERN_PRECISION_F16; p++) {
-        check_rig_open_cuda(&rig, (enum kern_precision)p, false);
+        check_rig_open_cuda(&rig, target, (enum kern_precision)p, false);
         add_cases(&rig);
         blend_cases(&rig);
         concat_cases(&rig);
@@ -229,4 +230,14 @@ TEST_TIMEOUT(cuda_elements_are_the_reference, 300)
         silu_cases(&rig);
         check_rig_close(&rig);
     }
+}
+
+TEST_TIMEOUT(cuda_elements_are_the_reference, 300)
+{
+    on_cuda(NULL);
+}
+
+TEST_TIMEOUT(ptx_elements_are_the_reference, 600)
+{
+    on_cuda(&ptx_target);
 }

@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "tests/kern/check.h"
+#include "tests/ptx/ptx_driver.h"
 #include "tests/tool/test.h"
 
 #define CASES 60
@@ -136,12 +137,13 @@ TEST(bf16_linear_and_geglu_are_the_reference)
     check_rig_close(&rig);
 }
 
-TEST_TIMEOUT(cuda_linear_and_geglu_are_the_reference, 300)
+static void on_cuda(const struct cuda_target *target)
 {
     struct check_rig rig;
 
     for (int run = 0; run < 4; run++) { /* both types, without wgmma and with */
-        check_rig_open_cuda(&rig, run % 2 ? KERN_PRECISION_F16 : KERN_PRECISION_BF16, run >= 2);
+        check_rig_open_cuda(&rig, target, run % 2 ? KERN_PRECISION_F16 : KERN_PRECISION_BF16,
+                            run >= 2);
         for (int i = 0; i < check_cases(CASES); i++) {
             linear_case(&rig, CHECK_PICK(1, 2, 3), CHECK_PICK(1, 2, 5, 11, 12, 13, 63, 200),
                         random_layer(), i % 4 == 0);
@@ -159,4 +161,14 @@ TEST_TIMEOUT(cuda_linear_and_geglu_are_the_reference, 300)
         geglu_case(&rig, 133, (struct linear){ .in = 64, .out = 96 });
         check_rig_close(&rig);
     }
+}
+
+TEST_TIMEOUT(cuda_linear_and_geglu_are_the_reference, 300)
+{
+    on_cuda(NULL);
+}
+
+TEST_TIMEOUT(ptx_linear_and_geglu_are_the_reference, 600)
+{
+    on_cuda(&ptx_target);
 }

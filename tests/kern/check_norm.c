@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "tests/kern/check.h"
+#include "tests/ptx/ptx_driver.h"
 #include "tests/tool/test.h"
 
 #define CASES 60
@@ -184,12 +185,12 @@ TEST(layer_norm_is_the_reference)
     check_rig_close(&rig);
 }
 
-TEST_TIMEOUT(cuda_norms_are_the_reference, 300)
+static void on_cuda(const struct cuda_target *target)
 {
     struct check_rig rig;
 
     for (int p = KERN_PRECISION_BF16; p <= KERN_PRECISION_F16; p++) {
-        check_rig_open_cuda(&rig, (enum kern_precision)p, false);
+        check_rig_open_cuda(&rig, target, (enum kern_precision)p, false);
         for (int i = 0; i < check_cases(CASES); i++) {
             struct group_size s = random_group();
 
@@ -203,4 +204,14 @@ TEST_TIMEOUT(cuda_norms_are_the_reference, 300)
             group_case(&rig, &many_rows[i], false);
         check_rig_close(&rig);
     }
+}
+
+TEST_TIMEOUT(cuda_norms_are_the_reference, 300)
+{
+    on_cuda(NULL);
+}
+
+TEST_TIMEOUT(ptx_norms_are_the_reference, 600)
+{
+    on_cuda(&ptx_target);
 }

@@ -7,6 +7,7 @@
 #include "common/base/check.h"
 #include "kernels/kern_ctx.h"
 #include "tests/kern/check.h"
+#include "tests/ptx/ptx_driver.h"
 
 /* Device memory for the operands of one call. */
 #define BLOCK_BYTES ((size_t)192 << 20)
@@ -30,6 +31,7 @@ struct operand {
 struct rig_ctx {
     struct kern_ctx base;                  /* must be first */
     struct kern_ctx *cuda;                 /* of kern_cuda */
+    bool is_interpreted;                   /* the guard bands are holes for its kernels */
     char *block;                           /* device memory, BLOCK_BYTES */
     size_t used_bytes;                     /* of block */
     struct operand operands[OPERANDS_MAX]; /* of the call */
@@ -52,6 +54,7 @@ static status rig_open(struct kern_ctx **ctx, const struct kern_config *config)
     TRY(kern_cuda.open(&r->cuda, config));
     TRY(kern_cuda.memory(r->cuda, &bytes, &block));
     r->block = block;
+    r->is_interpreted = config->target == &ptx_target;
     memcpy(r->base.description, kern_describe(r->cuda), sizeof(r->base.description));
     r->base.layout = (struct kern_layout){ .dtype = KERN_F32 };
     *ctx = &r->base;
@@ -106,6 +109,23 @@ static status check_guard(struct rig_ctx *r, size_t at, const char *where)
     }
 out:
     return st;
+}
+
+/* A kernel must not even read what lies beside an operand. Bands that the host writes through the
+ * table's own kernels are no holes then. */
+static void dig_holes(const struct rig_ctx *r)
+{
+    size_t from = 0;
+
+    for (int i = 0; r->is_interpreted && i < r->count; i++) {
+        const struct operand *o = &r->operands[i];
+        const size_t first = (size_t)((char *)o->device.data - r->block);
+
+        ptx_driver_hole((cuda_ptr)(uintptr_t)r->block + from, first - from);
+        from = first + bytes_of(&o->host);
+    }
+    if (r->is_interpreted)
+        ptx_driver_hole((cuda_ptr)(uintptr_t)r->block + from, BLOCK_BYTES - from);
 }
 
 /* The device's operand for host memory t, which an earlier operand may be already. */
@@ -164,6 +184,8 @@ out:
 /* After the kernel: guards, results, and a clean slate. */
 static status finish(struct rig_ctx *r, status st)
 {
+    if (r->is_interpreted)
+        ptx_driver_fill_holes();
     for (int i = 0; st == OK && i < r->count; i++) {
         struct operand *o = &r->operands[i];
         const size_t first = (size_t)((char *)o->device.data - r->block);
@@ -203,6 +225,7 @@ static status rig_conv2d(struct kern_ctx *ctx, const struct kern_conv2d *args)
     TRY(take(r, &a.y, true));
     TRY(take(r, &a.residual, false));
     TRY(take_row(r, &a.add, a.layer->co));
+    dig_holes(r);
     TRY(kern_cuda.conv2d(r->cuda, &a));
 out:
     return finish(r, st);
@@ -220,6 +243,7 @@ static status rig_conv_temporal(struct kern_ctx *ctx, const struct kern_conv_tem
     TRY(take(r, &a.y, true));
     TRY(take(r, &a.residual, false));
     TRY(take_row(r, &a.add, a.layer->co));
+    dig_holes(r);
     TRY(kern_cuda.conv_temporal(r->cuda, &a));
 out:
     return finish(r, st);
@@ -238,6 +262,7 @@ static status rig_linear(struct kern_ctx *ctx, const struct kern_linear *args)
     TRY(take(r, &a.y, true));
     TRY(take(r, &a.residual, false));
     TRY(take_row(r, &a.add, a.layer->out));
+    dig_holes(r);
     TRY(kern_cuda.linear(r->cuda, &a));
 out:
     return finish(r, st);
@@ -251,6 +276,7 @@ static status rig_geglu(struct kern_ctx *ctx, const struct kern_geglu *args)
 
     TRY(take(r, &a.x, false));
     TRY(take(r, &a.y, true));
+    dig_holes(r);
     TRY(kern_cuda.geglu(r->cuda, &a));
 out:
     return finish(r, st);
@@ -264,6 +290,7 @@ static status rig_group_norm(struct kern_ctx *ctx, const struct kern_group_norm 
 
     TRY(take(r, &a.x, false));
     TRY(take(r, &a.y, true));
+    dig_holes(r);
     TRY(kern_cuda.group_norm(r->cuda, &a));
 out:
     return finish(r, st);
@@ -277,6 +304,7 @@ static status rig_layer_norm(struct kern_ctx *ctx, const struct kern_layer_norm 
 
     TRY(take(r, &a.x, false));
     TRY(take(r, &a.y, true));
+    dig_holes(r);
     TRY(kern_cuda.layer_norm(r->cuda, &a));
 out:
     return finish(r, st);
@@ -328,6 +356,7 @@ static status rig_attention(struct kern_ctx *ctx, const struct kern_attention *a
     TRY(take(r, &y, true));
     a.y = y.data;
     a.dtype = y.dtype;
+    dig_holes(r);
     TRY(kern_cuda.attention(r->cuda, &a));
 out:
     return finish(r, st);
@@ -348,6 +377,7 @@ static status rig_attention_temporal(struct kern_ctx *ctx,
     TRY(take(r, &y, true));
     a.y = y.data;
     a.dtype = y.dtype;
+    dig_holes(r);
     TRY(kern_cuda.attention_temporal(r->cuda, &a));
 out:
     return finish(r, st);
@@ -362,6 +392,7 @@ static status rig_add(struct kern_ctx *ctx, const struct kern_add *args)
     TRY(take(r, &a.x, false));
     TRY(take(r, &a.y, true));
     TRY(take(r, &a.z, false));
+    dig_holes(r);
     TRY(kern_cuda.add(r->cuda, &a));
 out:
     return finish(r, st);
@@ -376,6 +407,7 @@ static status rig_blend(struct kern_ctx *ctx, const struct kern_blend *args)
     TRY(take(r, &a.x, false));
     TRY(take(r, &a.y, true));
     TRY(take(r, &a.z, false));
+    dig_holes(r);
     TRY(kern_cuda.blend(r->cuda, &a));
 out:
     return finish(r, st);
@@ -390,6 +422,7 @@ static status rig_concat(struct kern_ctx *ctx, const struct kern_concat *args)
     TRY(take(r, &a.x, false));
     TRY(take(r, &a.y, true));
     TRY(take(r, &a.z, false));
+    dig_holes(r);
     TRY(kern_cuda.concat(r->cuda, &a));
 out:
     return finish(r, st);
@@ -403,6 +436,7 @@ static status rig_silu(struct kern_ctx *ctx, const struct kern_silu *args)
 
     TRY(take(r, &a.x, false));
     TRY(take(r, &a.y, true));
+    dig_holes(r);
     TRY(kern_cuda.silu(r->cuda, &a));
 out:
     return finish(r, st);
@@ -416,6 +450,7 @@ static status rig_copy(struct kern_ctx *ctx, const struct kern_copy *args)
 
     TRY(take(r, &a.x, false));
     TRY(take(r, &a.y, true));
+    dig_holes(r);
     TRY(kern_cuda.copy(r->cuda, &a));
 out:
     return finish(r, st);
