@@ -309,7 +309,8 @@ static void on_cuda(const struct cuda_target *target)
                           CHECK_PICK(1, 3, 7, 16), CHECK_PICK(1, 3, 16, 31, 64, 100, 320));
         }
         if (is_ptx) {
-            sizes_case(&rig, interpreted_sizes, 4);
+            sizes_case(&rig, interpreted_sizes,
+                       sizeof(interpreted_sizes) / sizeof(interpreted_sizes[0]));
             temporal_case(&rig, 3, 9, 11, 128);
         } else {
             sizes_case(&rig, model_sizes, sizeof(model_sizes) / sizeof(model_sizes[0]));

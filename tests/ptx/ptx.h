@@ -5,7 +5,7 @@
  * skipped. A launch runs block after block, the warps of a block in turn, 32 lanes at a time, and
  * ends at the first of:
  *   a read of a register or of shared memory that was never written;
- *   an access outside an allocation, inside a hole (ptx_hole), or not aligned to its size;
+ *   an access outside an allocation, inside one of its holes, or not aligned to its size;
  *   a race in shared memory: two accesses, one of them a write, that no barrier puts in order,
  *   however the warps happened to run;
  *   a use of what a copy or product that was not waited for reads or writes;
